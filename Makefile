@@ -1,0 +1,31 @@
+# `make demo` and `make test` need nothing but Python >= 3.11: each creates the environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-fast lint format clean
+
+demo: $(VENV)/.installed
+	$(BIN)/jaxprune run configs/digits.py --out runs/digits
+
+test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu"
+
+test-fast: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu and not slow"
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[study,test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

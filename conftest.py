@@ -1,0 +1,41 @@
+"""Set-up shared by all tests: eight simulated devices, strict shapes, and the optional files of `../shared`."""
+
+import os
+import pathlib
+
+# Before JAX starts: jit, pmap and shard_map over several devices are tested on one CPU.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The shapes in the annotations of the four leaves are checked in tests, and only there.
+_LEAVES = ["jaxprune.metrics", "jaxprune.corruptions", "jaxprune.pruning"]
+_hook = jaxtyping.install_import_hook(_LEAVES, "beartype.beartype")
+_hook.__enter__()
+
+ROOT = pathlib.Path(__file__).parent
+SHARED = pathlib.Path(os.environ.get("JAXPRUNE_SHARED", ROOT / ".." / "shared")).resolve()
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Returns a function that gives the path of a file of the shared folder, or skips the test."""
+
+    def path(name: str) -> pathlib.Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"{SHARED / name} is absent; set JAXPRUNE_SHARED to the folder that holds {name}")
+        return SHARED / name
+
+    return path
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

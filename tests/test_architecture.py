@@ -1,0 +1,78 @@
+"""The rooms import only what ARCHITECTURE allows, and importing the package is light."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "jaxprune"
+
+ALLOWED = {
+    "metrics": set(),
+    "corruptions": set(),
+    "pruning": set(),
+    "models": set(),
+    "data": set(),
+    "sharding": set(),
+    "errors": set(),
+    "checkpoints": {"models", "pruning"},
+    "training": {"pruning", "data", "models", "sharding"},
+    "evaluation": {"models", "corruptions", "metrics", "sharding", "data"},
+    "report": {"metrics"},
+}
+EVERYTHING = set(ALLOWED) | {"study"}
+ALLOWED |= {"study": set(ALLOWED), "cli": EVERYTHING}
+
+
+def rooms_imported_by(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
+            names = [node.module]
+            if node.module == "jaxprune":
+                names = [f"jaxprune.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "jaxprune" and len(parts) > 1:
+                yield parts[1], node.lineno
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_room_imports_only_what_it_may(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room == "__init__":
+        assert not list(rooms_imported_by(path))
+        return
+    allowed = ALLOWED[room] | {room, "__version__"}
+    wrong = [
+        f"{path}:{line}: {room} may not import {other}"
+        for other, line in rooms_imported_by(path)
+        if other not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_importing_everything_starts_no_backend_and_no_other_framework():
+    code = """
+import sys, jaxprune
+for room in ("checkpoints corruptions data evaluation metrics models pruning report sharding study training").split():
+    getattr(jaxprune, room)
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized(), "a JAX backend was started"
+heavy = [name for name in ("tensorflow", "torch") if name in sys.modules]
+assert not heavy, f"imported {heavy}"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_itself_imports_nothing_heavy():
+    code = "import sys, jaxprune; print([m for m in ('jax', 'numpy', 'flax') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
