@@ -16,7 +16,7 @@ ALLOWED = {
     "models": set(),
     "data": set(),
     "sharding": set(),
-    "errors": set(),
+    "doctor": set(),
     "checkpoints": {"models", "pruning"},
     "training": {"pruning", "data", "models", "sharding"},
     "evaluation": {"models", "corruptions", "metrics", "sharding", "data"},

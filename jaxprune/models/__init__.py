@@ -1,1 +1,146 @@
-"""To be furnished."""
+"""Flax classifiers: the architectures of the study, any NNX or Linen module, and PyTorch's weights.
+
+>>> sorted(MODELS)[:3]
+['resnet110', 'resnet20', 'resnet32']
+"""
+
+import difflib
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from jaxprune.models import resnet
+from jaxprune.models.classifier import (
+    CPU_MICRO_BATCH,
+    Classifier,
+    NnxForward,
+    from_linen,
+    from_nnx,
+    map_batch,
+    split_module,
+)
+from jaxprune.models.torch_file import read_torch_file
+from jaxprune.models.torch_weights import convert_state_dict, read_state_dict
+
+__all__ = [
+    "CPU_MICRO_BATCH",
+    "MODELS",
+    "Classifier",
+    "abstract_state",
+    "assemble",
+    "create",
+    "from_linen",
+    "from_nnx",
+    "from_torch",
+    "map_batch",
+    "read_torch_file",
+]
+
+# name -> (new module, PyTorch's key names)
+MODELS = {
+    f"resnet{depth}": (
+        functools.partial(resnet.new_module, depth),
+        functools.partial(resnet.torch_keys, resnet.blocks_of_depth(depth)),
+    )
+    for depth in (8, 20, 32, 44, 56, 110)
+}
+
+# Input normalisation when none is given: none at all.
+_UNIT_MEAN, _UNIT_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+
+def create(
+    name: str, *, num_classes: int, key: Key[Array, ""], mean=_UNIT_MEAN, std=_UNIT_STD, **options
+) -> Classifier:
+    """Returns a freshly initialised classifier of the `MODELS` table.
+
+    Args:
+      name: a key of `MODELS`.
+      num_classes: the number of logits.
+      key: seeds the weights.
+      mean, std: input normalisation, one entry per channel, applied to `images / 255`.
+      **options: passed to the module: for ResNets `stage_widths`, `inner_widths`, `shortcut` ("subsample" or
+        "average_pool").
+
+    Raises:
+      ValueError: an unknown name or option value; TypeError: an option that the module does not take.
+
+    >>> net = create("resnet8", num_classes=10, key=jax.random.key(0))
+    >>> net.logits(jnp.zeros((2, 32, 32, 3))).shape
+    (2, 10)
+    """
+    _check_name(name)
+    new_module, _ = MODELS[name]
+    module = new_module(num_classes=num_classes, key=key, in_channels=len(mean), **options)
+    params, batch_stats = split_module(module)
+    return assemble(
+        name, num_classes=num_classes, params=params, batch_stats=batch_stats, mean=mean, std=std, **options
+    )
+
+
+def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_STD, **options) -> Classifier:
+    """Returns a classifier with the weights of a PyTorch checkpoint; neither needs nor runs PyTorch.
+
+    Args:
+      path: a `.pt` or `.pth` file written by `torch.save`, holding a state dict, bare or inside the usual containers.
+      name: the architecture, a key of `MODELS`; the keys are those of the public CIFAR ResNet checkpoints.
+      num_classes, mean, std, **options: as for `create`; give the normalisation the network was trained with.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a damaged file, one that holds code, or the weights of another architecture.
+    """
+    _check_name(name)
+    _, torch_keys = MODELS[name]
+    template = abstract_state(name, num_classes=num_classes, in_channels=len(mean), **options)
+    state = convert_state_dict(read_state_dict(path), torch_keys(), template, name=name, path=path)
+    state = jax.tree.map(jnp.asarray, state)
+    return assemble(name, num_classes=num_classes, **state, mean=mean, std=std, **options)
+
+
+def abstract_state(name: str, *, num_classes: int, in_channels: int = 3, **options) -> dict:
+    """Returns the shapes and types of a model's `params` and `batch_stats`, computing nothing."""
+    _check_name(name)
+    new_module, _ = MODELS[name]
+
+    def build():
+        module = new_module(num_classes=num_classes, key=None, in_channels=in_channels, **options)
+        return dict(zip(("params", "batch_stats"), split_module(module), strict=True))
+
+    return jax.eval_shape(build)
+
+
+@functools.lru_cache(maxsize=64)
+def _forward(name: str, num_classes: int, in_channels: int, options: tuple) -> NnxForward:
+    """Returns one forward pass per architecture, so that networks of one kind share their compilations."""
+    new_module, _ = MODELS[name]
+    return NnxForward(new_module(num_classes=num_classes, key=None, in_channels=in_channels, **dict(options)))
+
+
+def assemble(name: str, *, num_classes: int, params, batch_stats, mean, std, **options) -> Classifier:
+    """Returns a classifier of the `MODELS` table with the given weights; the other arguments are those of `create`."""
+    _check_name(name)
+    options = tuple(sorted((option, _hashable(value)) for option, value in options.items()))
+    return Classifier(
+        params=params,
+        batch_stats=batch_stats,
+        mean=jnp.asarray(mean, jnp.float32),
+        std=jnp.asarray(std, jnp.float32),
+        forward=_forward(name, num_classes, len(mean), options),
+        name=name,
+        num_classes=num_classes,
+        options=options,
+    )
+
+
+def _check_name(name: str) -> None:
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(MODELS)}{hint}")
+
+
+def _hashable(value):
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,286 @@
+"""The command line: `jaxprune run | report | evaluate | doctor`.
+
+Bad input ends with one line on standard error and exit code 2; finished work stays.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Callable
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+TRACEBACK_VARIABLE = "JAXPRUNE_TRACEBACK"
+_USAGE = """usage: jaxprune COMMAND ...
+
+  run CONFIG.py [--out DIR] [--study.FIELD VALUE ...]   run a study, or what is left of it, and write its report
+  report DIR                                            write tables, figures and report.html from a run's rows
+  evaluate CHECKPOINT --dataset NAME ...                one model: clean and corrupted accuracy and calibration
+  doctor                                                devices, versions, data, and what is missing
+
+'jaxprune COMMAND --help' lists a command's options."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns the process's exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_USAGE + "\n")
+        return EXIT_OK if arguments else EXIT_BAD_INPUT
+    command, *rest = arguments
+    if command not in COMMANDS:
+        return _complain(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
+    try:
+        COMMANDS[command](rest)
+    except KeyboardInterrupt:
+        sys.stderr.write("\njaxprune: interrupted; finished parts are kept, the same command continues\n")
+        return EXIT_INTERRUPTED
+    except FloatingPointError as error:
+        return _complain(str(error), EXIT_FAILED)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        return _complain(str(error) or repr(error))
+    return EXIT_OK
+
+
+def _complain(message: str, code: int = EXIT_BAD_INPUT) -> int:
+    sys.stderr.write(f"jaxprune: {' '.join(message.split())}\n")
+    return code
+
+
+def _parse(kind: type, command: str, arguments: list[str], **defaults):
+    """Returns an instance of the dataclass `kind` from the command line; wrong options exit with code 2."""
+    import tyro
+
+    default = kind(**defaults) if defaults else None
+    options = {"default": default} if default is not None else {}
+    return tyro.cli(kind, prog=f"jaxprune {command}", args=arguments, **options)
+
+
+def _run(arguments: list[str]) -> None:
+    from etils import epath
+    from tyro.conf import Positional
+
+    from jaxprune import study
+
+    @dataclasses.dataclass
+    class Run:
+        """Run a study, or what is left of it, and write its report."""
+
+        config: Positional[str] = "CONFIG.py"
+        """A Python file with get_config(), such as configs/digits.py."""
+        out: str = ""
+        """The run folder; by default runs/ and the name of the configuration file."""
+        study: study.StudyConfig = dataclasses.field(default_factory=study.StudyConfig)
+
+    named = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    if named is None and not {"-h", "--help"} & set(arguments):
+        raise ValueError("jaxprune run needs a configuration file first, such as: jaxprune run configs/digits.py")
+    default = {"study": _load_config(named)} if named else {}
+    parsed = _parse(Run, "run", arguments, **default)
+    out = epath.Path(parsed.out or f"runs/{epath.Path(parsed.config).stem}")
+    command = shlex.join(["jaxprune", "run", *arguments])
+    _with_progress(lambda on_progress: study.run(parsed.study, out, command=command, on_progress=on_progress))
+    _write_report(out)
+
+
+def _load_config(path: str):
+    """Returns what `get_config()` of a Python file returns."""
+    from jaxprune import study
+
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no configuration file at {path}; give one such as configs/digits.py")
+    specification = importlib.util.spec_from_file_location("jaxprune_config", path)
+    if specification is None:
+        raise ValueError(f"{path} is no Python file; give one that defines get_config(), such as configs/digits.py")
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+        config = module.get_config()
+    except (SyntaxError, NameError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} cannot be used as a configuration: {error}") from error
+    if not isinstance(config, study.StudyConfig):
+        raise ValueError(f"get_config() of {path} returned a {type(config).__name__}; it must return a StudyConfig")
+    return config
+
+
+def _with_progress(work: Callable) -> None:
+    """Calls `work(on_progress)` with a progress bar on standard error (plain lines where that is no terminal)."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = None
+
+        def in_lines(progress):
+            nonlocal last
+            percent = int(100 * progress.fraction)
+            if last is None or percent >= last + 5:
+                last = percent
+                sys.stderr.write(f"{percent:3d} %  {progress.description}\n")
+                sys.stderr.flush()
+
+        work(in_lines)
+        return
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=1.0)
+        work(lambda progress: bar.update(task, completed=progress.fraction, description=progress.description))
+
+
+def _report(arguments: list[str]) -> None:
+    from tyro.conf import Positional
+
+    @dataclasses.dataclass
+    class Report:
+        """Write tables, figures and report.html from the rows of a run."""
+
+        run: Positional[str]
+        """The run folder, which holds rows.jsonl."""
+
+    _write_report(_parse(Report, "report", arguments).run)
+
+
+def _write_report(run_folder) -> None:
+    from jaxprune import report
+
+    sys.stdout.write(f"report: {report.write(run_folder)}\n")
+
+
+def _evaluate(arguments: list[str]) -> None:
+    from tyro.conf import Positional
+
+    from jaxprune import corruptions
+
+    @dataclasses.dataclass
+    class Evaluate:
+        """Clean and corrupted accuracy and calibration of one model."""
+
+        checkpoint: Positional[str]
+        """A PyTorch .pt file, or a folder that jaxprune saved."""
+        dataset: str
+        """A data set name, such as cifar10 or digits."""
+        data_dir: str | None = None
+        """Where prepared data lies."""
+        split: str = "test"
+        limit: int | None = None
+        """Use the first so many images."""
+        model: str = "resnet20"
+        """The architecture of a PyTorch file."""
+        shortcut: str = "subsample"
+        """The ResNet shortcut of a PyTorch file: subsample or average_pool."""
+        mean: tuple[float, ...] | None = None
+        """Input normalisation of a PyTorch file; by default the data set's."""
+        std: tuple[float, ...] | None = None
+        corruptions: tuple[str, ...] = tuple(corruptions.CORRUPTIONS)
+        """Names; give none to measure clean images only."""
+        severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+        seed: int = 0
+        """Of the corruptions' randomness."""
+
+    options = _parse(Evaluate, "evaluate", arguments)
+    import jax
+
+    from jaxprune import data, evaluation
+
+    evaluation.check_corruptions(options.corruptions, options.severities)
+    dataset = data.load(options.dataset, split=options.split, data_dir=options.data_dir, limit=options.limit)
+    classifier = _load_classifier(options, dataset)
+    num_sets = 1 + len(options.corruptions) * len(options.severities)
+    rows = []
+
+    def work(on_progress):
+        from jaxprune.study import Progress
+
+        done = 0
+
+        def on_test_set(name, severity):
+            nonlocal done
+            done += 1
+            on_progress(Progress(f"{name} {severity or ''}", done / num_sets))
+
+        rows.extend(
+            evaluation.evaluate(
+                classifier,
+                dataset,
+                key=jax.random.key(options.seed),
+                corruptions=options.corruptions,
+                severities=options.severities,
+                on_test_set=on_test_set,
+            )
+        )
+
+    _with_progress(work)
+    _print_rows(rows, f"{options.checkpoint} on {len(dataset)} {options.split} images of {options.dataset}")
+
+
+def _load_classifier(options, dataset):
+    from jaxprune import checkpoints, models
+
+    if os.path.isdir(options.checkpoint):
+        return checkpoints.load(options.checkpoint).classifier
+    return models.from_torch(
+        options.checkpoint,
+        name=options.model,
+        num_classes=dataset.num_classes,
+        mean=options.mean or dataset.mean,
+        std=options.std or dataset.std,
+        shortcut=options.shortcut,
+    )
+
+
+def _print_rows(rows: list[dict], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    columns = {
+        "accuracy": "accuracy",
+        "NLL": "negative_log_likelihood",
+        "Brier": "brier_score",
+        "ECE, equal width, 10 bins": "ece_equal_width_10",
+        "ECE, equal mass, 15 bins": "ece_equal_mass_15",
+    }
+    for heading in ("corruption", "severity", *columns):
+        table.add_column(heading, justify="left" if heading == "corruption" else "right")
+    for row in rows:
+        values = [f"{row[metric]:.5f}" for metric in columns.values()]
+        table.add_row(row["corruption"], str(row["severity"] or "-"), *values)
+    Console().print(table)
+
+
+def _doctor(arguments: list[str]) -> None:
+    @dataclasses.dataclass
+    class Doctor:
+        """Show devices, versions, data, and what is missing."""
+
+    _parse(Doctor, "doctor", arguments)
+    from rich.console import Console
+    from rich.table import Table
+
+    from jaxprune import doctor
+
+    table = Table("what", "found", "to do", title="jaxprune doctor")
+    for finding in doctor.examine():
+        style = "red" if finding.advice else None
+        table.add_row(finding.subject, finding.found, finding.advice, style=style)
+    Console().print(table)
+
+
+COMMANDS = {"run": _run, "report": _report, "evaluate": _evaluate, "doctor": _doctor}

@@ -1,0 +1,91 @@
+"""Turns the tensors of a PyTorch checkpoint into a classifier's parameters."""
+
+import numpy as np
+
+from jaxprune.models.torch_file import read_torch_file
+
+# Where people put the weights inside a checkpoint.
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
+_WRAPPER_PREFIX = "module."  # torch.nn.DataParallel
+_LAYOUTS = {4: (2, 3, 1, 0), 2: (1, 0)}  # OIHW -> HWIO, [out, in] -> [in, out]
+# (collection here, leaf here) for each leaf there; a "weight" of one dimension is a BatchNorm scale.
+_BATCH_NORM = {
+    "weight": ("params", "scale"),
+    "bias": ("params", "bias"),
+    "running_mean": ("batch_stats", "mean"),
+    "running_var": ("batch_stats", "var"),
+}
+_LINEAR_OR_CONV = {"weight": ("params", "kernel"), "bias": ("params", "bias")}
+
+
+def read_state_dict(path) -> dict[str, np.ndarray]:
+    """Returns the flat `name -> array` weights in a PyTorch checkpoint, whatever container holds them.
+
+    Raises:
+      FileNotFoundError, ValueError: as `read_torch_file`; or the file holds no named tensors.
+    """
+    content = read_torch_file(path)
+    for container in _CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(container), dict):
+            content = content[container]
+            break
+    if not isinstance(content, dict) or not any(isinstance(value, np.ndarray) for value in content.values()):
+        raise ValueError(f"{path} holds no named tensors; save the weights with torch.save(model.state_dict(), path)")
+    return {
+        name.removeprefix(_WRAPPER_PREFIX): value for name, value in content.items() if isinstance(value, np.ndarray)
+    }
+
+
+def convert_state_dict(state_dict: dict, torch_keys: dict, template: dict, *, name: str, path) -> dict:
+    """Returns `{"params": ..., "batch_stats": ...}` shaped like `template`, from PyTorch's arrays.
+
+    Args:
+      state_dict: flat PyTorch names to arrays.
+      torch_keys: module path here -> prefix of its keys there.
+      template: `{"params": ..., "batch_stats": ...}`, nested dicts of anything with a shape.
+      name: the architecture, for messages.
+      path: the file, for messages.
+
+    Raises:
+      ValueError: a missing, surplus or differently shaped tensor, named.
+    """
+    unused = {key for key in state_dict if not key.endswith("num_batches_tracked")}
+    converted = {"params": {}, "batch_stats": {}}
+    for module_path, prefix in torch_keys.items():
+        is_batch_norm = _lookup(template["batch_stats"], module_path) is not None
+        for leaf_there, (collection, leaf_here) in (_BATCH_NORM if is_batch_norm else _LINEAR_OR_CONV).items():
+            expected = (_lookup(template[collection], module_path) or {}).get(leaf_here)
+            if expected is None:
+                continue
+            key = f"{prefix}.{leaf_there}"
+            if key not in state_dict:
+                raise ValueError(_other_architecture(path, name, f"{key} is missing", state_dict))
+            array = np.asarray(state_dict[key], np.float32)
+            array = array.transpose(_LAYOUTS.get(array.ndim, range(array.ndim)))
+            if array.shape != tuple(expected.shape):
+                problem = f"{key} has shape {state_dict[key].shape} and gives {array.shape} where {expected.shape} fits"
+                raise ValueError(_other_architecture(path, name, problem, state_dict))
+            node = converted[collection]
+            for part in module_path:
+                node = node.setdefault(part, {})
+            node[leaf_here] = array
+            unused.discard(key)
+    if unused:
+        problem = f"{sorted(unused)[0]} has no place ({len(unused)} such tensors)"
+        raise ValueError(_other_architecture(path, name, problem, state_dict))
+    return converted
+
+
+def _lookup(tree: dict, path: tuple[str, ...]):
+    for part in path:
+        tree = tree.get(part)
+        if tree is None:
+            return None
+    return tree
+
+
+def _other_architecture(path, name: str, problem: str, state_dict: dict) -> str:
+    return (
+        f"{path} does not hold a {name}: {problem}; its {len(state_dict)} tensors begin with "
+        f"{', '.join(list(state_dict)[:3])}; give the name, num_classes and options it was trained with"
+    )
