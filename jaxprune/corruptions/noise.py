@@ -1,0 +1,39 @@
+"""Noise corruptions of one float32 image in [0, 1], shape [height, width, channels]."""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxprune.corruptions import _random, severities
+from jaxprune.corruptions._image import Draws, Image, Severity, at_severity
+
+
+def draw_normal_noise(key: Array, image: Image, severity: Severity, preset: str) -> Draws:
+    """Returns `noise`: standard normal numbers, one per element."""
+    return {"noise": _random.normal(key, image.shape)}
+
+
+def apply_gaussian_noise(image: Image, draws: Draws, severity: Severity, preset: str) -> Image:
+    """Returns `image + sd * noise`, unclipped; `sd` grows with severity.
+
+    >>> flat = jnp.full((2, 2, 1), 0.5)
+    >>> apply_gaussian_noise(flat, {"noise": jnp.ones((2, 2, 1))}, 5, "cifar")[0, 0, 0].item()
+    0.6000000238418579
+    """
+    return image + at_severity(severities.GAUSSIAN_NOISE_SD[preset], severity) * draws["noise"]
+
+
+def draw_impulse_noise(key: Array, image: Image, severity: Severity, preset: str) -> Draws:
+    """Returns `replace` and `salt`: uniform in [0, 1), one each per element."""
+    replace, salt = _random.uniform(key, (2, *image.shape))
+    return {"replace": replace, "salt": salt}
+
+
+def apply_impulse_noise(image: Image, draws: Draws, severity: Severity, preset: str) -> Image:
+    """Returns the image with elements set to 1 (salt) or 0 (pepper) where `replace < amount`.
+
+    Per element, not per pixel: the reference hands skimage a colour image, so the channels of a pixel are hit
+    independently and the specks are coloured.
+    """
+    amount = at_severity(severities.IMPULSE_NOISE_AMOUNT[preset], severity)
+    speck = (draws["salt"] < 0.5).astype(image.dtype)
+    return jnp.where(draws["replace"] < amount, speck, image)

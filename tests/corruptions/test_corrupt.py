@@ -1,0 +1,194 @@
+"""What `corrupt` promises for every corruption: the same pixels however it is called, one compilation, clear errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxprune import corruptions
+from jaxprune.corruptions import CORRUPTIONS, corrupt
+
+_DEVICES = 8
+_STOCHASTIC = [name for name in CORRUPTIONS if CORRUPTIONS[name].draw is not CORRUPTIONS["contrast"].draw]
+
+_compilations = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, duration, **_: _compilations.append(event) if event.endswith("backend_compile_duration") else None
+)
+
+
+@pytest.fixture(scope="module")
+def key():
+    return jax.random.key(3)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+class TestEveryCorruption:
+    """All on batches of one shape, so that each corruption is compiled once for the class."""
+
+    def test_is_compiled_once_for_all_severities_and_keys(self, name, photographs):
+        corrupt(jax.random.key(0), photographs, name=name, severity=1)
+        before = len(_compilations)
+        for severity in range(1, 6):
+            corrupt(jax.random.key(severity), photographs, name=name, severity=severity, first_index=severity)
+        assert len(_compilations) == before
+
+    def test_changes_the_image_and_keeps_its_shape(self, name, photographs, key):
+        for severity in range(1, 6):
+            result = corrupt(key, photographs, name=name, severity=severity)
+            assert result.dtype == jnp.uint8
+            assert result.shape == photographs.shape
+            changed = (np.asarray(result) != photographs).any(axis=(1, 2, 3))
+            assert changed.all()
+
+    def test_depends_on_the_index_and_not_on_the_batch(self, name, photographs, key):
+        whole = np.asarray(corrupt(key, photographs, name=name, severity=4))
+        later = corrupt(key, np.roll(photographs, -3, axis=0), name=name, severity=4, first_index=3)
+        np.testing.assert_array_equal(later[:5], whole[3:])
+
+    def test_draws_depend_on_the_key(self, name, photographs, key):
+        first = np.asarray(corrupt(key, photographs, name=name, severity=5))
+        second = np.asarray(corrupt(jax.random.key(4), photographs, name=name, severity=5))
+        assert (first != second).any() == (name in _STOCHASTIC)
+
+    def test_is_the_same_with_an_rbg_key(self, name, photographs, key):
+        expected = corrupt(key, photographs, name=name, severity=2)
+        actual = corrupt(jax.random.key(3, impl="rbg"), photographs, name=name, severity=2)
+        np.testing.assert_array_equal(actual, expected)
+
+    def test_is_the_same_under_pmap_shard_map_and_sharded_jit(self, name, photographs, key):
+        images = np.concatenate([photographs, photographs[::-1]])
+        expected = corrupt(key, images, name=name, severity=3)
+        per_device = len(images) // _DEVICES
+
+        def shard(images, device):
+            return corrupt(key, images, name=name, severity=3, first_index=device * per_device)
+
+        mapped = jax.pmap(shard)(images.reshape(_DEVICES, per_device, *images.shape[1:]), jnp.arange(_DEVICES))
+        np.testing.assert_array_equal(mapped.reshape(images.shape), expected)
+
+        mesh = Mesh(np.array(jax.devices()), "batch")
+        spec = PartitionSpec("batch")
+        sharded = jax.jit(
+            jax.shard_map(
+                lambda images: shard(images, jax.lax.axis_index("batch")), mesh=mesh, in_specs=spec, out_specs=spec
+            )
+        )(images)
+        np.testing.assert_array_equal(sharded, expected)
+
+        placed = jax.device_put(images, NamedSharding(mesh, spec))
+        np.testing.assert_array_equal(corrupt(key, placed, name=name, severity=3), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 1000])
+def test_any_batch_size_gives_the_same_pixels(batch, photographs, key):
+    images = np.resize(photographs, (1000, *photographs.shape[1:]))
+    expected = corrupt(key, images, name="impulse_noise", severity=5)
+    first = 1000 - batch
+    actual = corrupt(key, images[first:], name="impulse_noise", severity=5, first_index=first)
+    np.testing.assert_array_equal(actual, expected[first:])
+
+
+def test_is_composed_of_draw_and_apply(photographs, key):
+    image = jnp.asarray(photographs[2], jnp.float32) / 255
+    for name in ("gaussian_noise", "brightness"):
+        draws = CORRUPTIONS[name].draw(jax.random.fold_in(key, 2), image, 5, "cifar")
+        by_hand = corruptions.to_uint8(CORRUPTIONS[name].apply(image, draws, 5, "cifar"))
+        difference = np.abs(np.asarray(corrupt(key, photographs, name=name, severity=5)[2], int) - by_hand)
+        assert difference.max() <= 1
+        assert difference.mean() < 0.05
+
+
+def test_works_inside_jit_with_everything_traced(photographs, key):
+    traced = jax.jit(
+        lambda key, images, severity, index: corrupt(
+            key, images, name="gaussian_noise", severity=severity, first_index=index
+        )
+    )
+    expected = corrupt(key, photographs, name="gaussian_noise", severity=2, first_index=9)
+    np.testing.assert_array_equal(traced(key, photographs, 2, 9), expected)
+
+
+def test_takes_legacy_keys_and_the_rbg_default(photographs, key):
+    expected = corrupt(key, photographs, name="gaussian_noise", severity=2)
+    legacy = corrupt(jax.random.PRNGKey(3), photographs, name="gaussian_noise", severity=2)
+    np.testing.assert_array_equal(legacy, expected)
+    with jax.default_prng_impl("rbg"):
+        for default in (jax.random.key(3), jax.random.PRNGKey(3)):
+            actual = corrupt(default, photographs, name="gaussian_noise", severity=2)
+            np.testing.assert_array_equal(actual, expected)
+
+
+def test_truncation_is_the_identity_on_8_bit_values():
+    values = jnp.arange(256, dtype=jnp.uint8)
+    np.testing.assert_array_equal(jax.jit(lambda v: corruptions.to_uint8(v.astype(jnp.float32) / 255))(values), values)
+
+
+@pytest.mark.parametrize("side", [(28, 28), (33, 47)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_grey_or_color(side, channels, key):
+    images = np.random.default_rng(0).integers(0, 256, (2, *side, channels), dtype=np.uint8)
+    for name in ("pixelate", "gaussian_blur", "brightness"):
+        assert corrupt(key, images, name=name, severity=5).shape == images.shape
+
+
+def test_presets_follow_the_longer_side(key):
+    for side, preset in [(48, "cifar"), (49, "tiny_imagenet"), (96, "tiny_imagenet"), (97, "imagenet")]:
+        images = np.full((1, 16, side, 3), 100, np.uint8)
+        expected = corrupt(key, images, name="gaussian_noise", severity=5, preset=preset)
+        np.testing.assert_array_equal(corrupt(key, images, name="gaussian_noise", severity=5), expected)
+
+
+def test_an_empty_batch_stays_empty(key):
+    empty = np.zeros((0, 32, 32, 3), np.uint8)
+    assert corrupt(key, empty, name="contrast", severity=1).shape == empty.shape
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"severity": 0}, ValueError, "severity is 0; it must be from 1 to 5"),
+        ({"severity": 6}, ValueError, "severity is 6; it must be from 1 to 5"),
+        ({"severity": 2.0}, TypeError, "severity is 2.0, not an integer from 1 to 5"),
+        ({"severity": True}, TypeError, "severity is True, not an integer"),
+        ({"severity": "3"}, TypeError, "severity is '3', not an integer"),
+        ({"name": "gausian_noise"}, ValueError, "did you mean 'gaussian_noise'"),
+        ({"name": "gaussian_noise"[::-1]}, ValueError, "Choose from gaussian_noise, "),
+        ({"name": None}, ValueError, "unknown corruption None"),
+        ({"preset": "cifar10"}, ValueError, "unknown preset 'cifar10'; choose from cifar, tiny_imagenet, imagenet"),
+        ({"first_index": -1}, ValueError, "first_index is -1; it must be from 0"),
+        ({"key": 0}, TypeError, "key is int, not a random key; pass jax.random.key"),
+        ({"key": jnp.zeros(2)}, TypeError, "not a random key"),
+    ],
+)
+def test_says_what_is_wrong_with_an_argument(change, error, message, photographs, key):
+    arguments = {"key": key, "name": "contrast", "severity": 1} | change
+    with pytest.raises(error, match=message):
+        corrupt(arguments.pop("key"), photographs, **arguments)
+
+
+def test_takes_one_key_only(photographs):
+    with pytest.raises(ValueError, match="pass one key"):
+        corrupt(jax.random.split(jax.random.key(0)), photographs, name="contrast", severity=1)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (np.zeros((1, 32, 32, 3), np.float32), TypeError, "images are float32, not uint8"),
+        ([[0]], TypeError, "images are list, not uint8"),
+        (np.zeros((32, 32, 3), np.uint8), ValueError, r"shape \(32, 32, 3\), not \[batch, height, width, channels\]"),
+        (np.zeros((1, 32, 32, 4), np.uint8), ValueError, "with 1 or 3 channels"),
+        (np.zeros((1, 32, 3, 3), np.uint8), ValueError, "pixelate needs images of at least 4 x 4 pixels, not 32 x 3"),
+    ],
+)
+def test_says_what_is_wrong_with_the_images(images, error, message, key):
+    with pytest.raises(error, match=message):
+        corrupt(key, images, name="pixelate", severity=1)
+
+
+@pytest.mark.parametrize("severity", [1.0, np.array([1, 2])])
+def test_refuses_a_traced_severity_that_is_no_integer(severity, photographs, key):
+    with pytest.raises(TypeError, match="not an integer"):
+        jax.jit(lambda severity: corrupt(key, photographs, name="contrast", severity=severity))(severity)
