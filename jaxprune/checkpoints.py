@@ -1,6 +1,5 @@
 """Saves and restores a classifier of the `MODELS` table, its masks and some metadata, with orbax."""
 
-import json
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,8 @@ from jaxprune import models
 
 FORMAT_VERSION = 1
 _WEIGHTS, _DESCRIPTION = "weights", "description"
+_ESSENTIAL_FILES = (f"{_DESCRIPTION}/metadata", f"{_WEIGHTS}/_METADATA", f"{_WEIGHTS}/manifest.ocdbt")
+_LONGEST_CAUSE = 300  # characters of another library's message that are worth showing
 
 
 class Checkpoint(NamedTuple):
@@ -75,18 +76,15 @@ def load(path) -> Checkpoint:
         raise FileNotFoundError(
             f"no jaxprune checkpoint at {path}: {_DESCRIPTION}/ is missing; give the folder that checkpoints.save wrote"
         )
-    try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            description = checkpointer.restore(path, ocp.args.Composite(**{_DESCRIPTION: ocp.args.JsonRestore()}))[
-                _DESCRIPTION
-            ]
-            _check_version(description, path)
-            target = _abstract_weights(description)
-            weights = checkpointer.restore(path, ocp.args.Composite(**{_WEIGHTS: ocp.args.StandardRestore(target)}))[
-                _WEIGHTS
-            ]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"the checkpoint at {path} is damaged ({error}); delete it and save it again") from error
+    for file in _ESSENTIAL_FILES:
+        # Asked first, because orbax reports a missing one in background threads too.
+        if not (path / file).exists():
+            raise ValueError(_damaged(path, f"{file} is missing"))
+    description = _restore(path, _DESCRIPTION, ocp.args.JsonRestore())
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"the checkpoint at {path} has format version {version}; this release reads {FORMAT_VERSION}")
+    weights = _restore(path, _WEIGHTS, ocp.args.StandardRestore(_abstract_weights(description)))
     classifier = models.assemble(
         description["name"],
         num_classes=description["num_classes"],
@@ -105,10 +103,17 @@ def load(path) -> Checkpoint:
     return Checkpoint(classifier, masks, description["metadata"])
 
 
-def _check_version(description: dict, path) -> None:
-    version = description.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(f"the checkpoint at {path} has format version {version}; this release reads {FORMAT_VERSION}")
+def _restore(path, item: str, how):
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            return checkpointer.restore(path, ocp.args.Composite(**{item: how}))[item]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        cause = str(error).split(" [")[0][:_LONGEST_CAUSE]  # tensorstore appends its whole specification
+        raise ValueError(_damaged(path, cause)) from error
+
+
+def _damaged(path, cause: str) -> str:
+    return f"the checkpoint at {path} is damaged ({cause}); delete that folder and save it again"
 
 
 def _abstract_weights(description: dict) -> PyTree:

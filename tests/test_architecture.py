@@ -23,7 +23,7 @@ ALLOWED = {
     "report": {"metrics"},
 }
 EVERYTHING = set(ALLOWED) | {"study"}
-ALLOWED |= {"study": set(ALLOWED), "cli": EVERYTHING}
+ALLOWED |= {"study": set(ALLOWED), "cli": EVERYTHING, "__main__": {"cli"}}
 
 
 def rooms_imported_by(path):

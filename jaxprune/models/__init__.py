@@ -9,9 +9,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Key
 
-from jaxprune.models import resnet
+from jaxprune.models import initialization, resnet
 from jaxprune.models.classifier import (
     CPU_MICRO_BATCH,
     Classifier,
@@ -72,9 +73,9 @@ def create(
     (2, 10)
     """
     _check_name(name)
-    new_module, _ = MODELS[name]
-    module = new_module(num_classes=num_classes, key=key, in_channels=len(mean), **options)
-    params, batch_stats = split_module(module)
+    shapes = abstract_state(name, num_classes=num_classes, in_channels=len(mean), **options)
+    params = initialization.initial_params(key, shapes["params"])
+    batch_stats = initialization.initial_batch_stats(shapes["batch_stats"])
     return assemble(
         name, num_classes=num_classes, params=params, batch_stats=batch_stats, mean=mean, std=std, **options
     )
@@ -106,7 +107,7 @@ def abstract_state(name: str, *, num_classes: int, in_channels: int = 3, **optio
     new_module, _ = MODELS[name]
 
     def build():
-        module = new_module(num_classes=num_classes, key=None, in_channels=in_channels, **options)
+        module = new_module(num_classes=num_classes, in_channels=in_channels, **options)
         return dict(zip(("params", "batch_stats"), split_module(module), strict=True))
 
     return jax.eval_shape(build)
@@ -116,7 +117,9 @@ def abstract_state(name: str, *, num_classes: int, in_channels: int = 3, **optio
 def _forward(name: str, num_classes: int, in_channels: int, options: tuple) -> NnxForward:
     """Returns one forward pass per architecture, so that networks of one kind share their compilations."""
     new_module, _ = MODELS[name]
-    return NnxForward(new_module(num_classes=num_classes, key=None, in_channels=in_channels, **dict(options)))
+    # Shapes only: the weights come from elsewhere.
+    module = nnx.eval_shape(lambda: new_module(num_classes=num_classes, in_channels=in_channels, **dict(options)))
+    return NnxForward(module)
 
 
 def assemble(name: str, *, num_classes: int, params, batch_stats, mean, std, **options) -> Classifier:

@@ -1,6 +1,5 @@
 """The CIFAR ResNet-(6n+2) family (He et al. 2016, section 4.2) with explicit widths."""
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -10,9 +9,6 @@ STAGE_STRIDES = (1, 2, 2)
 # PyTorch's BatchNorm defaults, which the public checkpoints were trained with: momentum 0.1 there is 0.9 here.
 BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.9, 1e-5
 SHORTCUTS = ("subsample", "average_pool")
-
-# Normal with standard deviation sqrt(2 / (k * k * out_channels)) (STUDY, architecture facts)
-conv_init = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def conv3x3(in_features: int, out_features: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
@@ -24,7 +20,6 @@ def conv3x3(in_features: int, out_features: int, stride: int, rngs: nnx.Rngs) ->
         strides=stride,
         padding=1,
         use_bias=False,
-        kernel_init=conv_init,
         rngs=rngs,
     )
 
@@ -131,7 +126,6 @@ def blocks_of_depth(depth: int) -> int:
     return (depth - 2) // 6
 
 
-def new_module(depth: int, *, num_classes: int, key: jax.Array | None, **options) -> CifarResNet:
-    """Returns the module of depth 6n+2; `key` seeds the weights (None where only shapes matter)."""
-    rngs = nnx.Rngs(params=jax.random.key(0) if key is None else key)
-    return CifarResNet(blocks_per_stage=blocks_of_depth(depth), num_classes=num_classes, rngs=rngs, **options)
+def new_module(depth: int, *, num_classes: int, **options) -> CifarResNet:
+    """Returns the module of depth 6n+2. Its own initial weights are not used; see `initialization`."""
+    return CifarResNet(blocks_per_stage=blocks_of_depth(depth), num_classes=num_classes, rngs=nnx.Rngs(0), **options)

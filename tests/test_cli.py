@@ -1,0 +1,114 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from jaxprune import checkpoints, cli, models
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "jaxprune", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "net"
+    net = models.create("resnet8", num_classes=10, key=jax.random.key(0), stage_widths=(4, 4, 4))
+    checkpoints.save(path, net)
+    return path
+
+
+BAD_INPUT = {
+    "unknown command": (["prun"], "unknown command 'prun'; known: run, report, evaluate, doctor"),
+    "no config": (["run"], "jaxprune run needs a configuration file first"),
+    "missing config": (["run", "configs/none.py"], "no configuration file at configs/none.py"),
+    "not python": (["run", "README.md"], "README.md is no Python file"),
+    "unknown data set": (["run", "configs/digits.py", "--study.data.name", "digit"], "unknown data set 'digit'; known"),
+    "unknown model": (["run", "configs/digits.py", "--study.model.name", "r8"], "unknown model 'r8'; known: resnet8"),
+    "unknown corruption": (
+        ["run", "configs/digits.py", "--study.evaluation.corruptions", "rain"],
+        "unknown corruption 'rain'; known: gaussian_noise",
+    ),
+    "missing checkpoint": (["evaluate", "absent.pt", "--dataset", "digits"], "no checkpoint at absent.pt"),
+    "missing data": (
+        ["evaluate", "absent.pt", "--dataset", "cifar10", "--data-dir", "/nonexistent"],
+        "no prepared 'cifar10' in /nonexistent",
+    ),
+    "no run": (["report", "/nonexistent"], "/nonexistent"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_gets_one_line_and_exit_code_2(name, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    arguments, message = BAD_INPUT[name]
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("jaxprune: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "configs/digits.py", "--study.seed", "1"], "study.seeds"),
+        (["run", "configs/digits.py", "--study.seeds", "one"], "one"),
+        (["evaluate", "net.pt"], "--dataset"),
+    ],
+)
+def test_unknown_and_malformed_options_name_themselves(arguments, message, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_truncated_checkpoint_ends_with_one_line_and_no_traceback(tmp_path):
+    (tmp_path / "net.pt").write_bytes(b"PK\x03\x04 truncated")
+    done = run("evaluate", tmp_path / "net.pt", "--dataset", "digits")
+    assert done.returncode == 2
+    assert "is not a complete PyTorch checkpoint" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_evaluate_prints_a_table(saved, capsys):
+    arguments = ["evaluate", str(saved), "--dataset", "digits", "--limit", "40", "--corruptions", "contrast"]
+    assert cli.main([*arguments, "--severities", "1", "5"]) == 0
+    table = capsys.readouterr().out
+    assert "contrast" in table
+    assert "clean" in table
+    assert table.count("0.") >= 15
+
+
+def test_doctor_names_devices_versions_and_data(capsys, monkeypatch, tmp_path):
+    (tmp_path / "cifar10").mkdir()
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 x cpu" in printed
+    assert "cifar10" in printed
+    assert jax.__version__ in printed
+
+
+def test_help_lists_the_commands_and_a_studys_fields(capsys):
+    assert cli.main(["--help"]) == 0
+    assert all(command in capsys.readouterr().out for command in ["run CONFIG.py"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", "--help"])
+    assert stopped.value.code == 0
+    assert "--study.finetune.epochs" in capsys.readouterr().out

@@ -1,0 +1,174 @@
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jaxprune import checkpoints, study
+from jaxprune.study import DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig
+
+ROOT = pathlib.Path(__file__).parent.parent
+TINY = StudyConfig(
+    name="tiny",
+    data=DataConfig(name="digits", train_limit=64, test_limit=40),
+    pretrain=TrainConfig(epochs=2, batch_size=32, schedule="cosine", augment="crop"),
+    finetune=TrainConfig(epochs=1, batch_size=32, learning_rate=0.01, schedule="constant", augment="none"),
+    methods=("weight", "random"),
+    sparsities=(0.0, 0.5),
+    seeds=(0,),
+    evaluation=EvaluationConfig(corruptions=("contrast",), severities=(1, 5), batch_size=40),
+)
+CONFIG_FILE = f"""
+from jaxprune.study import *
+def get_config():
+    return {TINY!r}
+"""
+
+
+def read_rows(folder):
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run folder, its progress, and its rows' text."""
+    out, progress = tmp_path_factory.mktemp("runs") / "tiny", []
+    rows = study.run(TINY, out, command="test", on_progress=progress.append)
+    return out, progress, rows.read_text()
+
+
+def test_every_network_stage_and_test_set_has_one_row(finished):
+    rows = read_rows(finished[0])
+    networks = {(row["method"], row["sparsity"], row["stage"]) for row in rows}
+    assert networks == {
+        ("dense", 0.0, "dense"),
+        ("dense", 0.0, "fine_tuned"),
+        ("weight", 0.5, "pruned"),
+        ("weight", 0.5, "fine_tuned"),
+        ("random", 0.5, "pruned"),
+        ("random", 0.5, "fine_tuned"),
+    }
+    sets = {(row["corruption"], row["severity"]) for row in rows}
+    assert sets == {("clean", 0), ("contrast", 1), ("contrast", 5)}
+    assert len(rows) == len(networks) * len(sets)
+    assert {row["n"] for row in rows} == {40}
+
+
+def test_rows_state_the_sparsity_that_the_networks_have(finished):
+    out, _, _ = finished
+    for row in read_rows(out):
+        if row["stage"] == "fine_tuned":
+            restored = checkpoints.load(out / "checkpoints" / f"seed0-{row['method']}-{row['sparsity']:g}")
+            kernels = [value["kernel"] for value in restored.classifier.params.values() if "kernel" in value]
+            assert row["num_parameters"] == 75_290
+            assert row["num_nonzero"] <= 75_290 * (1 - 0.9 * row["sparsity"])
+            assert all(np.isfinite(kernel).all() for kernel in kernels)
+        assert abs(row["sparsity_achieved"] - row["sparsity"]) < 1e-4
+        assert row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
+
+
+def test_provenance_is_written(finished):
+    record = json.loads((finished[0] / "study.json").read_text())
+    assert record["config_hash"] == study.config_hash(TINY) == read_rows(finished[0])[0]["config_hash"]
+    assert record["command"] == "test"
+    assert record["config"]["finetune"]["epochs"] == 1
+    assert {"jaxprune", "jax", "flax"} <= record["versions"].keys()
+    assert record["device"].startswith("cpu x8")
+
+
+def test_progress_rises_to_the_end(finished):
+    fractions = [progress.fraction for progress in finished[1]]
+    assert fractions == sorted(fractions)
+    np.testing.assert_allclose(fractions[-1], 1.0)
+
+
+def test_a_finished_run_computes_nothing_again(finished):
+    out, _, text = finished
+    before = {path: path.stat().st_mtime_ns for path in (out / "checkpoints").rglob("*")}
+    study.run(TINY, out)
+    assert (out / "rows.jsonl").read_text() == text
+    assert {path: path.stat().st_mtime_ns for path in (out / "checkpoints").rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_middle_ends_with_the_same_rows(finished, tmp_path):
+    config, out = tmp_path / "tiny.py", tmp_path / "run"
+    config.write_text(CONFIG_FILE)
+    command = [sys.executable, "-m", "jaxprune", "run", str(config), "--out", str(out)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # Killed three times: after the dense network, after a pruned one, after the first rows.
+    for landmark in ("checkpoints/seed0-trained", "checkpoints/seed0-weight-0.5", "rows/seed0-clean.jsonl"):
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while not (out / landmark).exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+        assert not (out / "report.html").exists()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert (out / "rows.jsonl").read_text() == finished[2]
+    assert (out / "report.html").exists()
+
+
+def test_another_study_is_not_overwritten(finished):
+    out, _, text = finished
+    other = dataclasses.replace(TINY, finetune=dataclasses.replace(TINY.finetune, epochs=3))
+    with pytest.raises(ValueError, match=r"another configuration \(finetune.epochs: 1 there, 3 here\); choose another"):
+        study.run(other, out)
+    assert (out / "rows.jsonl").read_text() == text
+
+
+def test_where_files_lie_does_not_change_the_hash():
+    moved = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, data_dir="/elsewhere"))
+    also = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, data_dir="/there"))
+    assert study.config_hash(moved) == study.config_hash(also)
+    renamed = dataclasses.replace(TINY, model=ModelConfig(name="resnet20"))
+    assert study.config_hash(renamed) != study.config_hash(TINY)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": DataConfig(name="cifar")}, "unknown data set 'cifar'; known: digits"),
+        ({"model": ModelConfig(name="resnet21")}, "unknown model 'resnet21'; known: resnet8"),
+        ({"model": ModelConfig(shortcut="none")}, "unknown shortcut 'none'"),
+        ({"methods": ("weigth",)}, "unknown pruning method 'weigth'; known: .*weight"),
+        ({"sparsities": (0.5, 1.0)}, r"sparsity 1.0 is outside \[0, 1\)"),
+        ({"seeds": (1, 1)}, r"seeds are \(1, 1\); give one or more different integers"),
+        ({"pretrain": TrainConfig(epochs=-1)}, "pretrain: epochs=-1"),
+        ({"finetune": TrainConfig(schedule="linear")}, "finetune: unknown schedule 'linear'; known: constant"),
+        ({"finetune": TrainConfig(augment="flip")}, "finetune: unknown augment 'flip'; known: none, crop"),
+        ({"evaluation": EvaluationConfig(corruptions=("rain",))}, "unknown corruption 'rain'; known: "),
+        ({"evaluation": EvaluationConfig(severities=(6,))}, "severity 6 is outside 1..5"),
+    ],
+)
+def test_an_impossible_study_is_refused_before_anything_is_written(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        study.run(dataclasses.replace(TINY, **change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_checkpoint_is_refused_before_anything_is_written(tmp_path):
+    config = dataclasses.replace(TINY, model=ModelConfig(checkpoint=str(tmp_path / "absent.pt")))
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent.pt"):
+        study.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.stem)
+def test_the_configurations_can_be_loaded_and_are_possible(path):
+    from jaxprune import cli
+
+    config = cli._load_config(str(path))
+    assert config.name == path.stem
+    if config.model.checkpoint is None or pathlib.Path(config.model.checkpoint).exists():
+        study.check(config)
