@@ -1,0 +1,109 @@
+"""Parameter trees by name: every leaf has a tuple of strings, whatever container holds it.
+
+Dicts, `FrozenDict`, `nnx.State`, lists, dataclasses and single arrays all give the same names for the same parameters,
+so filters, custom sparsities and stored masks do not depend on the container. An `nnx.Variable` counts as its array.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Names = tuple[str, ...]
+
+SINGLE_ARRAY: Names = ("kernel",)  # the name of a parameter that has no container
+
+
+def names_of(key_path) -> Names:
+    """Returns the names along a key path of `jax.tree_util`."""
+    return tuple(str(_entry(key)) for key in key_path)
+
+
+def _entry(key):
+    for attribute in ("key", "idx", "name"):
+        if hasattr(key, attribute):
+            return getattr(key, attribute)
+    return key
+
+
+def flatten_named(params) -> list[tuple[Names, Any]]:
+    """Returns (names, leaf) for every leaf, in the order of `jax.tree.leaves`.
+
+    >>> flatten_named({"conv": [3.0, 4.0]})
+    [(('conv', '0'), 3.0), (('conv', '1'), 4.0)]
+    """
+    named = []
+    for path, node in jax.tree_util.tree_flatten_with_path(params, is_leaf=_is_variable)[0]:
+        if _is_variable(node):
+            # The first key inside a variable is the attribute that holds its array: not a name of the user's.
+            inside = jax.tree_util.tree_flatten_with_path(node)[0]
+            named += [(names_of(path) + names_of(inner[1:]), leaf) for inner, leaf in inside]
+        else:
+            named.append((names_of(path) or SINGLE_ARRAY, node))
+    return named
+
+
+def map_named(function: Callable[[Names, Any], Any], params):
+    """Returns a tree like `params` of `function(names, leaf)`; a None result is a None in the leaf's place."""
+    results = [function(names, leaf) for names, leaf in flatten_named(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), results)
+
+
+def sorted_by_name(params) -> list[tuple[Names, Any]]:
+    """Returns (names, leaf) sorted by path; entries that are integers (list positions) sort as numbers."""
+    named = flatten_named(params)
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+
+    def order(position):
+        entries = [_entry(key) for key in paths[position]]
+        return [(0, entry, "") if isinstance(entry, int) else (1, 0, str(entry)) for entry in entries]
+
+    return [named[position] for position in sorted(range(len(named)), key=order)]
+
+
+def named_masks(masks) -> dict[Names, Any]:
+    """Returns {names: mask}, None masks included."""
+    flat = jax.tree_util.tree_flatten_with_path(masks, is_leaf=lambda node: node is None or _is_variable(node))[0]
+    # A variable without an array has no leaves: its mask is None.
+    return {
+        names_of(path) or SINGLE_ARRAY: next(iter(jax.tree.leaves(node)), None) if _is_variable(node) else node
+        for path, node in flat
+    }
+
+
+def align_masks(masks, params, *, check_shapes: bool = True):
+    """Returns `masks` in the container of `params`, found by name.
+
+    `masks=None` stands for a tree of None. Raises `ValueError` naming the first parameter without a mask, the first
+    mask without a parameter, or the first mask of another shape.
+    """
+    if masks is None:
+        return jax.tree.map(lambda _: None, params)
+    named = named_masks(masks)
+    parameters = dict(flatten_named(params))
+    for names, parameter in parameters.items():
+        if names not in named:
+            raise ValueError(f"the masks have no entry for the parameter {show(names)}; {_CURE}")
+        mask = named[names]
+        if check_shapes and mask is not None and jnp.shape(mask) != jnp.shape(parameter):
+            raise ValueError(
+                f"the mask of {show(names)} has shape {jnp.shape(mask)}, its parameter {jnp.shape(parameter)}; {_CURE}"
+            )
+    for names, mask in named.items():
+        if names not in parameters and mask is not None:
+            raise ValueError(f"the masks have an entry {show(names)} that is no parameter; {_CURE}")
+    return map_named(lambda names, _: named[names], params)
+
+
+_CURE = "masks belong to the parameters that they were made from: prune these parameters, or load the masks' own model"
+
+
+def show(names: Names) -> str:
+    """Returns the path as one word, for messages and tables."""
+    return "/".join(names)
+
+
+def _is_variable(node) -> bool:
+    return isinstance(node, nnx.Variable)

@@ -1,0 +1,99 @@
+"""Criteria that rank the weights of all parameters together: one threshold for the network."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.pruning import mask_calculator, sparsity_distributions, sparsity_types
+from jaxprune.pruning._trees import map_named, sorted_by_name
+from jaxprune.pruning.algorithms import pruners
+from jaxprune.pruning.base_updater import SparseState
+
+
+class UnsupportedSparsityType(ValueError, AttributeError):
+    """Global ranking knows single weights only; an `AttributeError` too, as jaxpruner raised."""
+
+
+@dataclasses.dataclass
+class GlobalPruningMixin:
+    """Ranks all selected parameters together; of equal scores the first stays, in the order of sorted paths.
+
+    Attributes:
+        custom_sparsity_map: paths of parameters that are ranked alone, at their own sparsity.
+        filter_fn: which parameters take part.
+        normalization_eps: added to the norm that scores are divided by.
+        use_normalization: divides each parameter's scores by their L2 norm first (jaxpruner's default). Global
+            magnitude pruning as in Han et al. 2015 and the robustness study sets it to False.
+        sparsity: the fraction of all weights taking part that goes.
+    """
+
+    custom_sparsity_map: Any = None
+    filter_fn: Any = sparsity_distributions.NOT_DIM_ONE_FILTER_FN
+    normalization_eps: float = 1e-8
+    use_normalization: bool = True
+    sparsity: Any = 0.0
+
+    def init_state(self, params):
+        """Returns the sparse state at step 0; its target is the one global sparsity."""
+        masks = self._pack(self.create_masks(params, 0.0))
+        return SparseState(masks=masks, target_sparsities=self.sparsity, count=jnp.zeros([], jnp.int32))
+
+    def instant_sparsify(self, params, grads=None):
+        """Returns (pruned parameters, masks) at the global sparsity, now."""
+        masks = self.create_masks(self.calculate_scores(params, grads=grads), self.sparsity)
+        return self.apply_masks(params, masks), self._pack(masks)
+
+    def create_masks(self, scores, target_sparsity):
+        """Returns the masks of the top scores of all selected parameters together."""
+        if not isinstance(self.sparsity_type, sparsity_types.Unstructured):
+            raise UnsupportedSparsityType(
+                f"global pruning supports Unstructured() only, got {self.sparsity_type!r}; "
+                "use the pruner of the same name without Global for structured sparsity"
+            )
+        sparsity_distributions.check_sparsity(target_sparsity)
+        custom = sparsity_distributions.check_custom_sparsity_map(self.custom_sparsity_map, scores)
+        together = {
+            names: score
+            for names, score in sorted_by_name(scores)
+            if names not in custom and self.filter_fn(names, score)
+        }
+        sparsity_distributions.check_selection(scores, together or custom)
+        masks = {}
+        if together:
+            eps = self.normalization_eps if self.use_normalization else None
+            kept = _rank_together(tuple(together.values()), target_sparsity, topk_fn=self.topk_fn, eps=eps)
+            masks = dict(zip(together, kept, strict=True))
+
+        def mask_of(names, score):
+            if names in custom:
+                return self.topk_fn(score, custom[names]).astype(mask_calculator.MASK_DTYPE)
+            return masks.get(names)
+
+        return map_named(mask_of, scores)
+
+
+@partial(jax.jit, static_argnames=("topk_fn", "eps"))
+def _rank_together(scores, sparsity, topk_fn, eps):
+    """Returns one mask per array, from a single ranking; the norm is divided out unless `eps` is None."""
+    if eps is not None:
+        scores = [score / (jnp.linalg.norm(score.ravel()) + eps) for score in scores]
+    mask = topk_fn(jnp.concatenate([score.ravel() for score in scores]), sparsity)
+    masks = []
+    start = 0
+    for score in scores:
+        masks.append(mask[start : start + score.size].reshape(score.shape).astype(mask_calculator.MASK_DTYPE))
+        start += score.size
+    return masks
+
+
+@dataclasses.dataclass
+class GlobalMagnitudePruning(GlobalPruningMixin, pruners.MagnitudePruning):
+    """Small weights go, by one threshold for the network."""
+
+
+@dataclasses.dataclass
+class GlobalSaliencyPruning(GlobalPruningMixin, pruners.SaliencyPruning):
+    """Weights that the loss hardly feels go, by one threshold for the network."""

@@ -1,0 +1,51 @@
+"""Criteria that rank each parameter's weights on their own."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxprune.pruning.base_updater import BaseUpdater
+
+
+@dataclasses.dataclass
+class MagnitudePruning(BaseUpdater):
+    """Small weights go: the score is |w|."""
+
+    def calculate_scores(self, params, sparse_state=None, grads=None, **kwargs):
+        """Returns the absolute values."""
+        return jax.tree.map(jnp.abs, params)
+
+
+@dataclasses.dataclass
+class SaliencyPruning(BaseUpdater):
+    """Weights that the loss hardly feels go: the score is |w g|, which needs gradients."""
+
+    def calculate_scores(self, params, sparse_state=None, grads=None, **kwargs):
+        """Returns |parameter * gradient|."""
+        if grads is None:
+            raise ValueError("saliency needs gradients: call instant_sparsify(params, grads=grads)")
+        return jax.tree.map(lambda param, grad: jnp.abs(param * grad), params, grads)
+
+
+@dataclasses.dataclass
+class RandomPruning(BaseUpdater):
+    """Any weights go: the score is uniform noise; along a schedule, pruned weights stay pruned."""
+
+    def calculate_scores(self, params, sparse_state=None, grads=None, **kwargs):
+        """Returns noise from `rng_seed`, with a state from `fold_in(rng_seed, count)` and 0 at pruned weights."""
+        if sparse_state is None:
+            return generate_random_scores(params, self.rng_seed)
+        scores = generate_random_scores(params, jax.random.fold_in(self.rng_seed, sparse_state.count))
+        return self.apply_masks(scores, sparse_state.masks, is_packed=None)
+
+
+def generate_random_scores(params, rng_seed):
+    """Returns a tree of uniform noise in [0, 1) like `params`, with one key per leaf from `split(rng_seed, leaves)`."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(rng_seed, len(leaves))
+    scores = [
+        jax.random.uniform(key, leaf.shape, leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else float)
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, scores)

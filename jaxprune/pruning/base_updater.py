@@ -1,0 +1,216 @@
+"""The updater: score -> mask -> apply, now or along a schedule inside an optimiser."""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxprune.pruning import mask_calculator, sparsity_distributions, sparsity_schedules, sparsity_types
+from jaxprune.pruning._trees import align_masks
+
+FilterFnType = sparsity_distributions.FilterFnType
+CustomSparsityMapType = sparsity_distributions.CustomSparsityMapType
+TopkFnType = mask_calculator.TopKFnType
+
+DEFAULT_SEED = 8  # jaxpruner's: an updater without `rng_seed` uses PRNGKey(8)
+_NO_UPDATES = sparsity_schedules.NoUpdateSchedule()
+_UNSTRUCTURED = sparsity_types.Unstructured()
+_NOTHING = partial(sparsity_distributions.uniform, sparsity=0.0)
+
+
+class SparseState(NamedTuple):
+    """State of a wrapped optimiser: the masks, the optimiser's own state, the target sparsities, the step."""
+
+    masks: Any
+    inner_state: Any = None
+    target_sparsities: Any = None
+    count: Any = None
+
+
+def apply_mask(param, mask, is_packed=False):
+    """Returns the parameter with exact zeros where the mask is 0, whatever was there; a None mask passes it as it is.
+
+    >>> apply_mask(jnp.array([1.0, jnp.inf]), jnp.array([1, 0], dtype="uint8")).tolist()
+    [1.0, 0.0]
+    """
+    return param if mask is None else _masked(param, mask, is_packed)
+
+
+@partial(jax.jit, static_argnames="is_packed")
+def _masked(param, mask, is_packed):
+    if is_packed:
+        mask = unpack_mask(mask, param.shape)
+    return jnp.where(mask != 0, param, jnp.zeros((), param.dtype))
+
+
+def unpack_mask(packed, shape):
+    """Returns the uint8 mask of this shape whose `jnp.packbits` is `packed`."""
+    size = 1
+    for length in shape:
+        size *= length
+    return jnp.unpackbits(packed, count=size).reshape(shape)
+
+
+@dataclasses.dataclass
+class BaseUpdater:
+    """Prunes parameters by scores; a criterion is a subclass with `calculate_scores`.
+
+    Attributes:
+        scheduler: when masks change, and the sparsity then (`sparsity_schedules`).
+        skip_gradients: the steps that change masks leave parameters and optimiser alone.
+        is_sparse_gradients: gradients of pruned weights are zeroed before the optimiser sees them.
+        sparsity_type: which weights live or die together (`sparsity_types`).
+        sparsity_distribution_fn: from parameters to a tree of sparsities, None where nothing is pruned
+            (`sparsity_distributions`).
+        rng_seed: the key of random criteria; `PRNGKey(8)` when None, as in jaxpruner.
+        use_packed_masks: masks are kept as `jnp.packbits` of themselves, an eighth of the memory.
+        topk_fn: from scores and sparsity to a mask; by default that of the sparsity type.
+    """
+
+    scheduler: Any = _NO_UPDATES
+    skip_gradients: bool = False
+    is_sparse_gradients: bool = False
+    sparsity_type: Any = _UNSTRUCTURED
+    sparsity_distribution_fn: Any = _NOTHING
+    rng_seed: Any = None
+    use_packed_masks: bool = False
+    topk_fn: Any = None
+
+    def __post_init__(self):
+        if self.topk_fn is None:
+            self.topk_fn = mask_calculator.get_topk_fn(self.sparsity_type)
+        if self.rng_seed is None:
+            self.rng_seed = jax.random.PRNGKey(DEFAULT_SEED)
+
+    def apply_masks(self, params, masks, is_packed=False):
+        """Returns the parameters with exact zeros where masks are 0; `is_packed=None` means the updater's own form."""
+        if is_packed is None:
+            is_packed = self.use_packed_masks
+        masks = align_masks(masks, params, check_shapes=False)
+        return jax.tree.map(partial(apply_mask, is_packed=bool(is_packed)), params, masks)
+
+    def calculate_scores(self, params, sparse_state=None, grads=None, **kwargs):
+        """Returns a tree of scores like `params`: the highest stay."""
+        raise NotImplementedError(f"{type(self).__name__} has no criterion: define calculate_scores in a subclass")
+
+    def get_initial_masks(self, params, target_sparsities):
+        """Returns the masks that an optimiser starts with: all ones where something is to be pruned."""
+        return jax.tree.map(
+            lambda param, target: None if target is None else jnp.ones(param.shape, mask_calculator.MASK_DTYPE),
+            params,
+            target_sparsities,
+        )
+
+    def create_masks(self, scores, sparsities):
+        """Returns the masks of the top scores, parameter by parameter; None where the sparsity is None."""
+        return jax.tree.map(
+            lambda score, sparsity: (
+                None if sparsity is None else self.topk_fn(score, sparsity).astype(mask_calculator.MASK_DTYPE)
+            ),
+            scores,
+            sparsities,
+        )
+
+    def init_state(self, params):
+        """Returns the sparse state at step 0, without an inner state."""
+        targets = None if self.sparsity_distribution_fn is None else self.sparsity_distribution_fn(params)
+        masks = self._pack(self.get_initial_masks(params, targets))
+        return SparseState(masks=masks, target_sparsities=targets, count=jnp.zeros([], jnp.int32))
+
+    def update_state(self, sparse_state, params, grads, **kwargs):
+        """Returns the state with new masks, at the sparsity that the schedule gives for its step."""
+        sparsities = self.scheduler.get_sparsity_at_step(sparse_state.target_sparsities, sparse_state.count)
+        scores = self.calculate_scores(params, sparse_state=sparse_state, grads=grads, **kwargs)
+        return sparse_state._replace(masks=self._pack(self.create_masks(scores, sparsities)))
+
+    def wrap_optax(self, inner):
+        """Returns an optax transformation that also updates masks on schedule.
+
+        Its state is a `SparseState`. `update(grads, state, params, **kwargs)` changes the masks on the schedule's steps
+        from params and grads, masks the gradients if `is_sparse_gradients`, then calls `inner`, except on mask steps
+        when `skip_gradients`. Extra arguments reach `calculate_scores` and `inner`. It does not zero pruned weights:
+        `post_gradient_update` does, after each step; `pruning.pruned_optimizer` makes that call needless.
+        """
+        inner = optax.with_extra_args_support(inner)
+
+        def init(params):
+            return self.init_state(params)._replace(inner_state=inner.init(params))
+
+        def update(updates, state, params=None, **kwargs):
+            if params is None:
+                raise ValueError("a pruning optimiser needs the parameters: call update(grads, state, params)")
+            is_mask_step = self.scheduler.is_mask_update_iter(state.count)
+            # A schedule that never updates says so with Python's False: nothing of it is compiled into the step.
+            if is_mask_step is not False:
+                state = jax.lax.cond(
+                    is_mask_step,
+                    lambda state: self.update_state(state, params, updates, **kwargs),
+                    lambda state: state,
+                    state,
+                )
+            if self.is_sparse_gradients:
+                updates = self.apply_masks(updates, state.masks, is_packed=None)
+
+            def step(updates, inner_state):
+                return inner.update(updates, inner_state, params, **kwargs)
+
+            def skip(updates, inner_state):
+                return jax.tree.map(jnp.zeros_like, updates), inner_state
+
+            if self.skip_gradients and is_mask_step is not False:
+                updates, inner_state = jax.lax.cond(is_mask_step, skip, step, updates, state.inner_state)
+            else:
+                updates, inner_state = step(updates, state.inner_state)
+            count = optax.safe_increment(jnp.asarray(state.count))
+            return updates, state._replace(count=count, inner_state=inner_state)
+
+        return optax.GradientTransformationExtraArgs(init, update)
+
+    def instant_sparsify(self, params, grads=None):
+        """Returns (pruned parameters, masks) at the full sparsity of the distribution, now."""
+        if self.sparsity_distribution_fn is None:
+            raise ValueError(
+                "sparsity_distribution_fn is None, so there is no sparsity to prune to; give for example "
+                "partial(sparsity_distributions.uniform, sparsity=0.7)"
+            )
+        sparsities = self.sparsity_distribution_fn(params)
+        masks = self.create_masks(self.calculate_scores(params, grads=grads), sparsities)
+        return self.apply_masks(params, masks), self._pack(masks)
+
+    def pre_forward_update(self, params, opt_state):
+        """Returns the parameters for the forward pass: here the parameters themselves."""
+        return params
+
+    def post_gradient_update(self, params, sparse_state):
+        """Returns the parameters with exact zeros at pruned weights: call it after every `optax.apply_updates`."""
+        return self.apply_masks(params, sparse_state.masks, is_packed=self.use_packed_masks)
+
+    def _pack(self, masks):
+        return jax.tree.map(jnp.packbits, masks) if self.use_packed_masks else masks
+
+    def _unpack(self, masks, params):
+        if not self.use_packed_masks:
+            return masks
+        return jax.tree.map(lambda param, mask: None if mask is None else unpack_mask(mask, param.shape), params, masks)
+
+
+@dataclasses.dataclass
+class NoPruning(BaseUpdater):
+    """Keeps everything: the dense baseline with the interface of an updater."""
+
+    sparsity_distribution_fn: Any = None
+
+    def get_initial_masks(self, params, target_sparsities):
+        """Returns a tree of None."""
+        return jax.tree.map(lambda _: None, params)
+
+    def update_state(self, sparse_state, params, grads, **kwargs):
+        """Returns the state as it is."""
+        return sparse_state
+
+    def instant_sparsify(self, params, grads=None):
+        """Returns the parameters as they are, and a tree of None."""
+        return params, self.get_initial_masks(params, None)

@@ -1,0 +1,54 @@
+"""`prune`: one call from a classifier to a pruned classifier, by the name of a method."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from jaxprune.pruning import filters, sparsity_distributions
+from jaxprune.pruning.algorithms import GlobalMagnitudePruning, MagnitudePruning, RandomPruning
+from jaxprune.pruning.masking import mask_params
+
+
+def weight(params, sparsity, key):
+    """Returns masks by one threshold on |w| over all convolution kernels (Han et al. 2015, as in Liu et al. 2019)."""
+    updater = GlobalMagnitudePruning(sparsity=sparsity, filter_fn=filters.conv_kernels, use_normalization=False)
+    return updater.instant_sparsify(params)[1]
+
+
+def weight_per_layer(params, sparsity, key):
+    """Returns masks by the smallest |w| of each convolution kernel, all at the same sparsity."""
+    return MagnitudePruning(sparsity_distribution_fn=_uniform(sparsity)).instant_sparsify(params)[1]
+
+
+def random(params, sparsity, key):
+    """Returns random masks of each convolution kernel, all at the same sparsity: the control; needs a key."""
+    if key is None:
+        raise ValueError("method 'random' draws its masks: give key=jax.random.key(seed)")
+    return RandomPruning(rng_seed=key, sparsity_distribution_fn=_uniform(sparsity)).instant_sparsify(params)[1]
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "weight": weight,
+    "weight_per_layer": weight_per_layer,
+    "random": random,
+}
+
+
+def prune(classifier, *, method, sparsity, key=None):
+    """Returns (classifier with pruned parameters, masks).
+
+    `classifier` is anything with `params` and `replace(params=...)`; `sparsity` in [0, 1) is the fraction of the
+    weights of all 2-D convolution kernels that go; `key` is for methods that draw.
+
+    Raises `ValueError` for an unknown method, a sparsity outside [0, 1), parameters without convolution kernels, or a
+    random method without a key.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}")
+    sparsity_distributions.check_sparsity(sparsity)
+    masks = METHODS[method](classifier.params, sparsity, key)
+    return classifier.replace(params=mask_params(classifier.params, masks)), masks
+
+
+def _uniform(sparsity):
+    return partial(sparsity_distributions.uniform, sparsity=sparsity, filter_fn=filters.conv_kernels)
