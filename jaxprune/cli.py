@@ -63,7 +63,8 @@ def _run(arguments: list[str]) -> None:
     from etils import epath
     from tyro.conf import Positional
 
-    from jaxprune import study
+    from jaxprune.study import StudyConfig
+    from jaxprune.study import run as run_study
 
     @dataclasses.dataclass
     class Run:
@@ -73,7 +74,7 @@ def _run(arguments: list[str]) -> None:
         """A Python file with get_config(), such as configs/digits.py."""
         out: str = ""
         """The run folder; by default runs/ and the name of the configuration file."""
-        study: study.StudyConfig = dataclasses.field(default_factory=study.StudyConfig)
+        study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
 
     named = arguments[0] if arguments and not arguments[0].startswith("-") else None
     if named is None and not {"-h", "--help"} & set(arguments):
@@ -82,7 +83,7 @@ def _run(arguments: list[str]) -> None:
     parsed = _parse(Run, "run", arguments, **default)
     out = epath.Path(parsed.out or f"runs/{epath.Path(parsed.config).stem}")
     command = shlex.join(["jaxprune", "run", *arguments])
-    _with_progress(lambda on_progress: study.run(parsed.study, out, command=command, on_progress=on_progress))
+    _with_progress(lambda on_progress: run_study(parsed.study, out, command=command, on_progress=on_progress))
     _write_report(out)
 
 
