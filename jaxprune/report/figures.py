@@ -43,9 +43,11 @@ def _clean(family: pd.DataFrame, name: str) -> Plot:
             title = f"Clean {'accuracy' if measure == ACCURACY else 'calibration error'}, {words.stage(stage)}"
             panels.append(Panel(title, partial(_draw_curves, table=table, stage=stage, measure=measure)))
     clean = family[family["corruption"] == tables.CLEAN]
+    has_control = not tables.baseline(family, tables.FINE_TUNED)["stage"].eq(tables.AS_TRAINED).all()
+    dense = "as trained before fine-tuning, with the same fine-tuning budget after it" if has_control else "as trained"
     caption = words.caption(
         "Accuracy and expected calibration error on clean test images against sparsity. The dashed line is the dense "
-        "network: as trained before fine-tuning, with the same fine-tuning budget after it. Each panel has its own scale.",
+        f"network, {dense}. Each panel has its own scale.",
         words.binning(clean),
         words.evidence(clean),
         words.accuracy_interval(family),
@@ -82,27 +84,24 @@ def _severity(family: pd.DataFrame, name: str, measure: str) -> Plot:
     limits = _limits(pd.concat(curves.values()), measure)
     panels = tuple(
         Panel(
-            f"{words.method(method).capitalize()}, {words.stage(stage)}",
+            f"{words.as_start(words.method(method))}, {words.stage(stage)}",
             partial(_draw_severities, table=line, measure=measure, limits=limits),
         )
         for method, line in curves.items()
     )
     corrupted = tables.corrupted(family)
     what = "accuracy" if measure == ACCURACY else "expected calibration error (10 equal-width bins)"
+    baseline = tables.baseline(family, stage)["stage"]
+    dense = "not measured" if baseline.empty else words.stage(baseline.iloc[0])
     caption = words.caption(
-        f"Mean {what} over the corruptions at each severity; one line per sparsity, the dashed line is the dense network "
-        f"({words.stage(tables.baseline(family, stage)['stage'].iloc[0]) if _has_dense(family, stage) else 'not measured'}"
-        "). All panels have the same scale.",
+        f"Mean {what} over the corruptions at each severity; one line per sparsity. The dashed line is the dense "
+        f"network ({dense}). All panels have the same scale.",
         words.corruptions(corrupted),
         words.evidence(corrupted),
         words.seed_interval(family),
     )
     noun = "accuracy" if measure == ACCURACY else "calibration error"
     return Plot(name, f"Corrupted {noun} by severity", caption, panels)
-
-
-def _has_dense(family: pd.DataFrame, stage: str) -> bool:
-    return not tables.baseline(family, stage).empty
 
 
 def _limits(table: pd.DataFrame, measure: str) -> tuple[float, float]:
@@ -118,11 +117,12 @@ def _draw_severities(axes: Axes, *, table: pd.DataFrame, measure: str, limits: t
     for index, sparsity in enumerate(sparsities):
         line = table[table["sparsity"] == sparsity].sort_values("severity")
         dense = sparsity == 0
+        sd = PERCENT * line[f"{measure}_sd"]
         x = line["severity"] + DODGE * (index - (len(sparsities) - 1) / 2)
         axes.errorbar(
             x,
             PERCENT * line[f"{measure}_mean"],
-            PERCENT * line[f"{measure}_sd"],
+            None if sd.isna().all() else sd,
             color=INK if dense else theme.ramp(pruned.index(sparsity), len(pruned)),
             marker=None if dense else theme.MARKERS[pruned.index(sparsity) % len(theme.MARKERS)],
             linestyle="--" if dense else "-",
@@ -145,7 +145,7 @@ def _heat_map(family: pd.DataFrame, name: str, measure: str) -> Plot:
     norm = colors.Normalize(*_finite_range(values))
     panels = tuple(
         Panel(
-            f"{words.method(method).capitalize()}, {words.stage(stage)}",
+            f"{words.as_start(words.method(method))}, {words.stage(stage)}",
             partial(_draw_grid, grid=grid, norm=norm, reverse=measure == ECE),
             (theme.PANEL_INCHES[0], HEAT_MAP_FRAME_INCHES + HEAT_MAP_ROW_INCHES * len(grid)),
         )
@@ -161,7 +161,7 @@ def _heat_map(family: pd.DataFrame, name: str, measure: str) -> Plot:
         "The cells show means without an interval; summary.csv and results.csv hold the deviations and every row.",
     )
     noun = "accuracy" if measure == ACCURACY else "calibration error"
-    return Plot(name, f"{noun.capitalize()} corruption by corruption", caption, panels)
+    return Plot(name, f"{words.as_start(noun)} corruption by corruption", caption, panels)
 
 
 def _grid(line: pd.DataFrame, measure: str) -> pd.DataFrame:

@@ -6,6 +6,8 @@ from jaxprune.report import tables, words
 
 # "Stays with the dense network": a clean accuracy at most this much below it.
 MARGIN = 0.01
+# Accuracies are whole numbers of images: a loss of exactly the margin must not fail by the last bit of a float.
+ROUNDING = 1e-9
 MARGIN_WORDS = f"1{words.UNIT_SPACE}point"
 
 
@@ -48,29 +50,29 @@ def _method(table: pd.DataFrame, dense: pd.Series, method: str, stage: str) -> l
     pruned = line[(line["sparsity"] > 0) & line["clean_accuracy_mean"].notna()]
     if pruned.empty:
         return []
-    name = words.method(method).capitalize()
+    name = words.method(method)
+    subject = f"{words.as_start(name)} {words.stage(stage)}"
     loss = dense["clean_accuracy_mean"] - pruned["clean_accuracy_mean"]
-    within = (loss <= MARGIN + 1e-12).cummin()
+    within = (loss <= MARGIN + ROUNDING).cummin()
     out = []
     if within.any():
         best = pruned[within].iloc[-1]
         every = "the only tested sparsity" if len(pruned) == 1 else "every tested sparsity up to this one does"
         every = "" if within.sum() == 1 and len(pruned) > 1 else f" ({every})"
         out.append(
-            f"{name} {words.stage(stage)} stays within {MARGIN_WORDS} of the dense accuracy up to a sparsity of "
+            f"{subject} stays within {MARGIN_WORDS} of the dense accuracy up to a sparsity of "
             f"{words.sparsity(best['sparsity'])}{every}: {_network(best, dense)}.{_control(table, best, stage)}"
         )
     else:
-        first = pruned.iloc[0]
-        best = first
+        best = pruned.iloc[0]
         out.append(
-            f"{name} {words.stage(stage)} is more than {MARGIN_WORDS} below the dense accuracy from the lowest tested "
-            f"sparsity on, {words.sparsity(first['sparsity'])}: {_network(first, dense)}.{_control(table, first, stage)}"
+            f"{subject} is already more than {MARGIN_WORDS} below the dense accuracy at the lowest tested sparsity, "
+            f"{words.sparsity(best['sparsity'])}: {_network(best, dense)}.{_control(table, best, stage)}"
         )
     last = pruned.iloc[-1]
     if last["sparsity"] != best["sparsity"]:
         out.append(
-            f"At the highest tested sparsity, {words.sparsity(last['sparsity'])}, {name.lower()} gives "
+            f"At the highest tested sparsity, {words.sparsity(last['sparsity'])}, {name} gives "
             f"{_network(last, dense)}.{_control(table, last, stage)}"
         )
     return out
@@ -96,20 +98,22 @@ def _control(table: pd.DataFrame, network: pd.Series, stage: str) -> str:
     random = random[random["sparsity"] == network["sparsity"]]
     if random.empty:
         return " No random mask was measured at this sparsity."
-    difference = network["clean_accuracy_mean"] - random["clean_accuracy_mean"].iloc[0]
-    return f" Random masks of the same sparsity reach {_clean(random.iloc[0])}, a difference of {words.points(difference)}."
+    gain = words.points(network["clean_accuracy_mean"] - random["clean_accuracy_mean"].iloc[0])
+    return f" Random masks of the same sparsity reach {_clean(random.iloc[0])}, a difference of {gain}."
 
 
 def _severity(family: pd.DataFrame, stage: str) -> list[str]:
     table = tables.baseline(tables.by_severity(family), stage).set_index("severity")
     if 0 not in table.index or len(table) < 2:
         return []
-    clean, worst = table.loc[0], table.loc[table.index.max()]
-    accuracy, ece = "accuracy_mean", "ece_equal_width_10_mean"
+    worst = table.index.max()
+
+    def from_to(measure: str) -> str:
+        return f"from {_value(table.loc[0], measure)} to {_value(table.loc[worst], measure)}"
+
     return [
-        f"From clean images to severity {table.index.max()}, the dense accuracy goes from {words.percent(clean[accuracy])} "
-        f"to {words.percent(worst[accuracy])} and its ECE from {words.percent(clean[ece])} to {words.percent(worst[ece])}, "
-        "mean over the corruptions."
+        f"From clean images to severity {worst}, the dense accuracy goes {from_to('accuracy')} and its ECE "
+        f"{from_to('ece_equal_width_10')}, mean over the corruptions."
     ]
 
 
@@ -123,22 +127,32 @@ def _caveats(family: pd.DataFrame, dense: pd.Series | None) -> list[str]:
             f"Values after ± are standard deviations over {words.span(seeds)} seeds; differences were not tested for "
             "significance."
         )
-    if dense is not None and pd.notna(dense["clean_accuracy_low"]):
-        half = (dense["clean_accuracy_high"] - dense["clean_accuracy_low"]) / 2
-        if half > MARGIN:
-            out.append(
-                f"With n{words.UNIT_SPACE}={words.UNIT_SPACE}{dense['clean_n']:,} images the 95 % interval of the dense "
-                f"accuracy reaches about {words.number(half)}{words.UNIT_SPACE}points to either side, more than the "
-                f"margin of {MARGIN_WORDS}: this many images cannot settle which sparsities stay within it."
-            )
+    if dense is not None:
+        out += _resolution(family, dense["stage"])
     gaps = tables.missing_test_sets(family)
     if not gaps.empty:
-        networks = "network has" if len(gaps) == 1 else "networks have"
         out.append(
-            f"The run is incomplete: {len(gaps)} {networks} not been measured on all test sets ({gaps['missing'].sum()} "
-            "rows are missing) and are left out of every corrupted mean."
+            f"The run is incomplete: {words.counted(len(gaps), 'network')} of {_networks(family)} not measured on all "
+            f"test sets ({words.counted(gaps['missing'].sum(), 'row')} missing), left out of every corrupted mean."
         )
     return out
+
+
+def _resolution(family: pd.DataFrame, stage: str) -> list[str]:
+    dense = family[(family["method"] == tables.DENSE) & (family["stage"] == stage)]
+    clean = dense[dense["corruption"] == tables.CLEAN]
+    half = (clean["accuracy_high"] - clean["accuracy_low"]).mean() / 2
+    if not half > MARGIN:
+        return []
+    return [
+        f"The 95 % Wilson interval of the dense accuracy on {words.span(clean['n'])} images reaches about "
+        f"{words.number(half)}{words.UNIT_SPACE}points to either side, more than the margin of {MARGIN_WORDS}: which "
+        "sparsities truly stay within the margin is not settled by this run."
+    ]
+
+
+def _networks(family: pd.DataFrame) -> int:
+    return len(family[[*tables.NETWORK, "seed"]].drop_duplicates())
 
 
 def _value(network: pd.Series, measure: str) -> str:

@@ -10,7 +10,10 @@ from jaxprune.report import tables, words
 # Mitra, Schwalbe, Klein 2024 (arXiv 2405.20876), section on the experimental set-up.
 DATASETS = ("cifar10", "cifar100")
 PRETRAIN_EPOCHS, FINE_TUNE_EPOCHS = 160, 40
-SEEDS, TEST_IMAGES, CORRUPTIONS, SEVERITIES = 3, 10_000, 15, 5
+SEEDS, TEST_IMAGES, SEVERITIES = 3, 10_000, 5
+CORRUPTIONS = frozenset(
+    ["gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"]
+)
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 UNRECORDED = "not recorded in study.json"
@@ -37,11 +40,11 @@ def compare(family: pd.DataFrame, study: Mapping[str, Any]) -> list[Item]:
         _epochs("Epochs of fine-tuning", FINE_TUNE_EPOCHS, study, fine_tuning=True),
         _count("Seeds", SEEDS, words.seeds_per_network(family)),
         _count("Test images", TEST_IMAGES, family["n"]),
-        _count("Corruptions", CORRUPTIONS, pd.Series([corrupted["corruption"].nunique()])),
+        _corruptions(set(corrupted["corruption"])),
         _count("Severities", SEVERITIES, pd.Series([corrupted["severity"].nunique()])),
         Item(
             "Sparsities",
-            f"{words.sparsity(SPARSITIES[0])} to {words.sparsity(SPARSITIES[-1])} in steps of {words.sparsity(SPARSITIES[0])}",
+            f"{words.sparsity(SPARSITIES[0])} to {words.sparsity(SPARSITIES[-1])} in steps of {words.sparsity(0.1)}",
             ", ".join(map(words.sparsity, sparsities)) or "none",
             set(SPARSITIES) <= set(sparsities),
         ),
@@ -50,6 +53,12 @@ def compare(family: pd.DataFrame, study: Mapping[str, Any]) -> list[Item]:
 
 def _count(name: str, protocol: int, here: pd.Series) -> Item:
     return Item(name, f"{protocol:,}", words.span(here), bool(here.min() >= protocol))
+
+
+def _corruptions(here: set[str]) -> Item:
+    strange = len(here - CORRUPTIONS)
+    note = f" ({strange} of them not in the protocol)" if strange else ""
+    return Item("Corruptions", f"{len(CORRUPTIONS)}", f"{len(here)}{note}", here == CORRUPTIONS)
 
 
 def _epochs(name: str, protocol: int, study: Mapping[str, Any], *, fine_tuning: bool) -> Item:
@@ -61,7 +70,8 @@ def _epochs(name: str, protocol: int, study: Mapping[str, Any], *, fine_tuning: 
     }
     if not found:
         return Item(name, f"{protocol}", UNRECORDED, None)
-    here = ", ".join(f"{value} ({path})" for path, value in found.items())
+    several = len(found) > 1
+    here = ", ".join(f"{value} ({path})" if several else f"{value}" for path, value in found.items())
     return Item(name, f"{protocol}", here, all(value == protocol for value in found.values()))
 
 

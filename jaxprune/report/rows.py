@@ -70,8 +70,11 @@ def read(run_dir: epath.Path) -> list[Row]:
     return rows
 
 
-def read_study(run_dir: epath.Path) -> dict[str, Any]:
-    """Returns `run_dir/study.json`, or an empty dict if there is none; raises `ValueError` if it is damaged."""
+def read_study(run_dir: epath.Path, *, config_hash: str) -> dict[str, Any]:
+    """Returns `run_dir/study.json`, or an empty dict if there is none.
+
+    Raises `ValueError` if it is damaged, or describes another config than that of the rows, `config_hash`.
+    """
     path = run_dir / "study.json"
     if not path.exists():
         return {}
@@ -81,6 +84,11 @@ def read_study(run_dir: epath.Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged ({error}); run the study again, finished rows are kept") from None
     if not isinstance(study, Mapping):
         raise ValueError(f"{path} holds a {type(study).__name__} where a JSON object is needed; run the study again")
+    if study.get("config_hash", config_hash) != config_hash:
+        raise ValueError(
+            f"{path} has config_hash {study['config_hash']} but rows.jsonl beside it has {config_hash}, so it does not "
+            "describe these rows; restore the study.json that belongs to them, or delete it"
+        )
     return dict(study)
 
 
@@ -125,7 +133,7 @@ def _problem(field: str, value: Any) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return f"{field} is {value!r}; it must be a number"
-    if field in COUNTS and (value < 0 or value != int(value)):
+    if field in COUNTS and not (isinstance(value, int) and value >= 0):
         return f"{field} is {value!r}; it must be a whole number of 0 or more"
     low, high = (0.0, float("inf")) if field in UNBOUNDED or field in COUNTS else (0.0, 1.0)
     if field == "signed_calibration_gap":

@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from jaxprune.report.rows import METRICS
+
 CLEAN = "clean"
 DENSE = "dense"
 RANDOM = "random"
@@ -23,7 +25,8 @@ _RANKS = {"method": (_METHOD_RANK, 1), "stage": (_STAGE_RANK, 2), "corruption": 
 
 def results(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Returns all rows as one table, sorted by network and test set, so that the order of the file does not matter."""
-    table = pd.DataFrame(rows)
+    # A metric that is null in every row would otherwise be a column of objects.
+    table = pd.DataFrame(rows).astype(dict.fromkeys(METRICS, float))
     return in_order(table, [*NETWORK, "seed", *TEST_SET])
 
 

@@ -103,10 +103,14 @@ def heat_map(*, reverse: bool) -> colors.Colormap:
 
 
 def readable_on(background: tuple[float, ...]) -> str:
-    """Returns black or white, whichever contrasts more with an RGB(A) colour in [0, 1] (WCAG 2 relative luminance)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
-    luminance = sum(weight * c for weight, c in zip(LUMINANCE_WEIGHTS, linear, strict=True))
-    return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
+    """Returns black or white, whichever contrasts more with an RGB(A) colour in [0, 1]."""
+    return max("#000000", "#ffffff", key=lambda text: contrast(background, colors.to_rgb(text)))
+
+
+def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+    """Returns the contrast of two RGB(A) colours in [0, 1]: 1 (equal) to 21 (black on white), as WCAG 2 defines it."""
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
 
 
 def palette() -> dict[str, tuple[str, str]]:
@@ -155,8 +159,7 @@ def _svg(panel: Panel, prefix: str) -> str:
     for name, (light, _) in palette().items():
         svg = svg.replace(light, f"var(--{name})")
     label = panel.title.replace("&", "&amp;").replace('"', "&quot;")
-    width_px = round(panel.inches[0] * 96)
-    attributes = f'style="max-width: {width_px}px" role="img" aria-label="{label}"'
+    attributes = f'role="img" aria-label="{label}"'
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', attributes, svg, count=1)
 
 
@@ -168,6 +171,11 @@ def _draw(panel: Panel, figure: FigureBase) -> None:
     if labels:
         columns = max(1, LEGEND_CHARACTERS // (max(map(len, labels)) + LEGEND_HANDLE_CHARACTERS))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _luminance(colour: tuple[float, ...]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return sum(weight * c for weight, c in zip(LUMINANCE_WEIGHTS, linear, strict=True))
 
 
 def _ramp_colour(ends: tuple[float, float], position: int) -> str:

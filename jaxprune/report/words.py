@@ -69,6 +69,11 @@ def plain(name: str) -> str:
     return name.replace("_", " ")
 
 
+def as_start(text: str) -> str:
+    """Returns the text with a capital first letter, as at the start of a sentence; the rest is left as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def method(name: str) -> str:
     """Returns the name of a pruning method, for example `weight pruning`."""
     return METHODS.get(name, plain(name))
@@ -120,7 +125,7 @@ def evidence(rows: pd.DataFrame) -> str:
     seeds = sorted(int(seed) for seed in rows["seed"].unique())
     listed = ", ".join(map(str, seeds))
     return (
-        f"{data}, {model}; n{UNIT_SPACE}={UNIT_SPACE}{span(rows['n'])} images per test set; "
+        f"Measured: {data}, {model}; n{UNIT_SPACE}={UNIT_SPACE}{span(rows['n'])} images per test set; "
         f"{counted(len(seeds), 'seed')} ({listed})."
     )
 

@@ -20,14 +20,15 @@ def write(run_dir: epath.PathLike) -> epath.Path:
     `ModuleNotFoundError` if the libraries of the `study` extra are not installed.
     """
     run_dir = epath.Path(run_dir)
-    records, study = rows.read(run_dir), rows.read_study(run_dir)
+    records = rows.read(run_dir)
+    study = rows.read_study(run_dir, config_hash=records[0]["config_hash"])
     try:
         from jaxprune.report import figures, page, tables, theme
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("jaxprune"):
             raise
         raise ModuleNotFoundError(
-            f"a report needs {error.name}, which is not installed; install the study extra: pip install 'jaxprune[study]'",
+            f"a report needs {error.name}, which is not installed; pip install 'jaxprune[study]' brings it",
             name=error.name,
         ) from error
 

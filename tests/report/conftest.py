@@ -125,16 +125,21 @@ def run_folder(tmp_path):
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_rows():
     return fake_rows
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def true_accuracy():
     return accuracy
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def true_calibration_error():
     return calibration_error
+
+
+@pytest.fixture(scope="session")
+def study():
+    return STUDY
