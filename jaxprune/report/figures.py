@@ -15,6 +15,9 @@ ACCURACY, ECE = "accuracy", "ece_equal_width_10"
 LABELS = {ACCURACY: "Accuracy, %", ECE: "Calibration error (ECE), %"}
 INK = theme.INTERFACE["ink"][0]
 PERCENT = 100.0
+BAND_OPACITY = 0.16
+BASELINE_WIDTH, LINE_WIDTH, BAR_WIDTH = 1.1, 1.3, 0.8
+LIMITS_MARGIN = 0.05
 HEAT_MAP_ROW_INCHES = 0.27
 HEAT_MAP_FRAME_INCHES = 0.85
 # Points of several lines at one severity are moved apart by this much, so that their bars can be told from each other.
@@ -67,11 +70,11 @@ def _draw_curves(axes: Axes, *, table: pd.DataFrame, stage: str, measure: str) -
         if measure == ACCURACY:
             low = low.fillna(PERCENT * line["clean_accuracy_low"])
             high = high.fillna(PERCENT * line["clean_accuracy_high"])
-        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
+        axes.fill_between(x, low, high, color=colour, alpha=BAND_OPACITY, linewidth=0)
     dense = tables.baseline(table, stage)
     if not dense.empty:
         level = PERCENT * dense[f"clean_{measure}_mean"].iloc[0]
-        axes.axhline(level, color=INK, linestyle="--", linewidth=1.1, label="dense")
+        axes.axhline(level, color=INK, linestyle="--", linewidth=BASELINE_WIDTH, label="dense")
     if measure == ECE:
         axes.set_ylim(bottom=0)
     axes.set(xlabel="Sparsity, % of prunable weights removed", ylabel=LABELS[measure])
@@ -107,7 +110,9 @@ def _severity(family: pd.DataFrame, name: str, measure: str) -> Plot:
 def _limits(table: pd.DataFrame, measure: str) -> tuple[float, float]:
     mean, sd = PERCENT * table[f"{measure}_mean"], PERCENT * table[f"{measure}_sd"].fillna(0)
     low, high = (mean - sd).min(), (mean + sd).max()
-    margin = 0.05 * max(high - low, 1.0)
+    if not np.isfinite(high):
+        return 0.0, PERCENT
+    margin = LIMITS_MARGIN * max(high - low, 1.0)
     return (0.0 if measure == ECE else max(low - margin, 0.0)), high + margin
 
 
@@ -126,8 +131,8 @@ def _draw_severities(axes: Axes, *, table: pd.DataFrame, measure: str, limits: t
             color=INK if dense else theme.ramp(pruned.index(sparsity), len(pruned)),
             marker=None if dense else theme.MARKERS[pruned.index(sparsity) % len(theme.MARKERS)],
             linestyle="--" if dense else "-",
-            linewidth=1.3,
-            elinewidth=0.8,
+            linewidth=LINE_WIDTH,
+            elinewidth=BAR_WIDTH,
             label="dense" if dense else f"{words.sparsity(sparsity)} sparse",
             zorder=3 if dense else 2,
         )
@@ -165,7 +170,7 @@ def _heat_map(family: pd.DataFrame, name: str, measure: str) -> Plot:
 
 
 def _grid(line: pd.DataFrame, measure: str) -> pd.DataFrame:
-    grid = line.pivot_table(index="corruption", columns="sparsity", values=f"{measure}_mean", sort=False)
+    grid = line.pivot(index="corruption", columns="sparsity", values=f"{measure}_mean")
     return PERCENT * grid.reindex(sorted(grid.index, key=lambda name: (name != tables.CLEAN, name)))
 
 
@@ -178,12 +183,12 @@ def _draw_grid(axes: Axes, *, grid: pd.DataFrame, norm: colors.Normalize, revers
     colour_map = theme.heat_map(reverse=reverse)
     axes.pcolormesh(grid.to_numpy(), cmap=colour_map, norm=norm, edgecolors="none")
     for (row, column), value in np.ndenumerate(grid.to_numpy()):
-        background = colour_map(norm(value)) if np.isfinite(value) else (1, 1, 1, 1)
+        known = np.isfinite(value)
         axes.text(
             column + 0.5,
             row + 0.5,
-            f"{value:.1f}" if np.isfinite(value) else words.UNKNOWN,
-            color=theme.readable_on(background),
+            f"{value:.1f}" if known else words.UNKNOWN,
+            color=theme.readable_on(colour_map(norm(value))) if known else INK,
             ha="center",
             va="center",
             fontsize=8,

@@ -11,9 +11,12 @@ from jaxprune.report import tables, words
 DATASETS = ("cifar10", "cifar100")
 PRETRAIN_EPOCHS, FINE_TUNE_EPOCHS = 160, 40
 SEEDS, TEST_IMAGES, SEVERITIES = 3, 10_000, 5
-CORRUPTIONS = frozenset(
-    ["gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"]
-)
+CORRUPTIONS = {
+    *("gaussian_noise", "shot_noise", "impulse_noise"),
+    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness"),
+    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 UNRECORDED = "not recorded in study.json"

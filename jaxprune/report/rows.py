@@ -9,12 +9,12 @@ from etils import epath
 
 SCHEMA_VERSION = 1
 
-# What names one measurement; two rows that agree in all of it would be counted twice.
-TEXTS = ("dataset", "model", "method", "stage", "corruption")
+TEXTS = ("study", "config_hash", "dataset", "model", "method", "stage", "corruption")
 COUNTS = ("seed", "severity", "n", "num_parameters", "num_nonzero")
 FRACTIONS = ("sparsity", "sparsity_achieved")
+# What names one measurement; two rows that agree in all of it would be counted twice.
 IDENTITY = ("dataset", "model", "method", "sparsity", "stage", "seed", "corruption", "severity")
-# May be null where a network has diverged; all but the first two lie in [-1, 1].
+# May be null where a network has diverged.
 METRICS = (
     "negative_log_likelihood",
     "brier_score",
@@ -28,7 +28,12 @@ METRICS = (
     "ece_equal_mass_10",
     "ece_equal_mass_15",
 )
-UNBOUNDED = ("negative_log_likelihood", "brier_score")
+# The range of what is not a fraction in [0, 1].
+RANGES = {
+    "negative_log_likelihood": (0.0, float("inf")),
+    "brier_score": (0.0, 2.0),
+    "signed_calibration_gap": (-1.0, 1.0),
+}
 
 Row = dict[str, Any]
 
@@ -61,7 +66,7 @@ def read(run_dir: epath.Path) -> list[Row]:
         rows.append(row)
     if not rows:
         raise ValueError(f"{path} holds no rows, so nothing was measured yet; run the study first")
-    hashes = sorted({str(row["config_hash"]) for row in rows})
+    hashes = sorted({row["config_hash"] for row in rows})
     if len(hashes) > 1:
         raise ValueError(
             f"{path} mixes rows of several configs (config_hash {', '.join(hashes)}), which are not comparable; "
@@ -112,12 +117,11 @@ def _check(row: Row, where: str) -> None:
             f"{where} has schema_version {version!r}; this jaxprune reads version {SCHEMA_VERSION}; "
             "use the jaxprune that wrote it, or run the study again in a new folder"
         )
-    missing = [field for field in ("config_hash", *TEXTS, *COUNTS, *FRACTIONS, *METRICS) if field not in row]
+    fields = (*TEXTS, *COUNTS, *FRACTIONS, *METRICS)
+    missing = [field for field in fields if field not in row]
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}; run the study again in a new folder")
-    problem = next(
-        filter(None, (_problem(field, row[field]) for field in (*TEXTS, *COUNTS, *FRACTIONS, *METRICS))), None
-    )
+    problem = next(filter(None, (_problem(field, row[field]) for field in fields)), None)
     if problem is None and (row["corruption"] == "clean") != (row["severity"] == 0):
         problem = (
             f"corruption {row['corruption']!r} with severity {row['severity']}; severity 0 and 'clean' go together"
@@ -133,9 +137,8 @@ def _problem(field: str, value: Any) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return f"{field} is {value!r}; it must be a number"
-    if field in COUNTS and not (isinstance(value, int) and value >= 0):
-        return f"{field} is {value!r}; it must be a whole number of 0 or more"
-    low, high = (0.0, float("inf")) if field in UNBOUNDED or field in COUNTS else (0.0, 1.0)
-    if field == "signed_calibration_gap":
-        low = -1.0
+    if field in COUNTS:
+        whole = isinstance(value, int) and value >= 0
+        return None if whole else f"{field} is {value!r}; it must be a whole number of 0 or more"
+    low, high = RANGES.get(field, (0.0, 1.0))
     return None if low <= value <= high else f"{field} is {value!r}; it must lie in [{low:g}, {high:g}]"

@@ -51,12 +51,19 @@ def families(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
 def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Returns the mean and sample standard deviation over seeds of each measure, and the number of `seeds`.
 
-    The test sets that share `keys` and a seed are averaged first. The deviation of one seed is unknown: NaN.
+    The test sets that share `keys` and a seed are averaged first. The deviation of one seed is unknown: NaN. So is the
+    mean of values of which one is unknown, because the rest would look better than the whole.
     """
-    per_seed = table.groupby([*keys, "seed"], sort=False)[MEASURES].mean()
-    groups = per_seed.groupby(list(keys), sort=False)
-    mean, sd = groups.mean().add_suffix("_mean"), groups.std(ddof=1).add_suffix("_sd")
-    return in_order(mean.join(sd).assign(seeds=groups.size()).reset_index(), keys)
+    test_sets = table.groupby([*keys, "seed"], sort=False)[MEASURES]
+    per_seed = _where_all_known(test_sets.mean(), test_sets)
+    seeds = per_seed.groupby(list(keys), sort=False)
+    mean = _where_all_known(seeds.mean(), seeds).add_suffix("_mean")
+    sd = _where_all_known(seeds.std(ddof=1), seeds).add_suffix("_sd")
+    return in_order(mean.join(sd).assign(seeds=seeds.size()).reset_index(), keys)
+
+
+def _where_all_known(statistic: pd.DataFrame, groups: Any) -> pd.DataFrame:
+    return statistic.where(groups.count().eq(groups.size(), axis=0))
 
 
 def corrupted(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,5 +142,5 @@ def baseline(table: pd.DataFrame, stage: str) -> pd.DataFrame:
 
 def curve(table: pd.DataFrame, method: str, stage: str) -> pd.DataFrame:
     """Returns the lines of one method by sparsity; the dense baseline is its point at sparsity 0."""
-    own = table[(table["method"] == method) & (table["method"] != DENSE) & (table["stage"] == stage)]
+    own = table[(table["method"] == method) & (table["sparsity"] > 0) & (table["stage"] == stage)]
     return pd.concat([baseline(table, stage), own]).sort_values("sparsity", kind="stable", ignore_index=True)

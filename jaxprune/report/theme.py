@@ -66,6 +66,7 @@ STYLE = {
     "grid.linewidth": 0.7,
     "lines.linewidth": 1.7,
     "lines.markersize": 4.5,
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "jaxprune",
 }

@@ -75,6 +75,17 @@ def test_by_corruption_averages_over_the_severities(three_seeds, true_accuracy):
     assert found["accuracy_mean"] == pytest.approx(truth, abs=1e-12)
 
 
+def test_a_mean_with_an_unknown_value_is_unknown(make_rows):
+    rows = make_rows(seeds=(0, 1))
+    for row in rows:
+        if (row["method"], row["sparsity"], row["seed"]) == ("random", 0.9, 1) and row["corruption"] == "contrast":
+            row["ece_equal_width_10"] = None
+    network = line(tables.summary(tables.results(rows)), method="random", sparsity=0.9, stage="pruned")
+    assert np.isnan(network["corrupted_ece_equal_width_10_mean"])
+    assert np.isfinite(network["corrupted_accuracy_mean"])
+    assert np.isfinite(network["clean_ece_equal_width_10_mean"])
+
+
 def test_the_order_of_the_rows_does_not_matter(make_rows):
     rows = make_rows(seeds=(0, 1))
     assert tables.results(rows[::-1]).equals(tables.results(rows))
