@@ -11,7 +11,13 @@ import pandas as pd
 from jaxprune.report import headline, protocol, tables, theme, words
 
 TEMPLATE = "report.html.jinja"
-BINS = {"ece_equal_width_10": "10 equal-width bins", "ece_equal_mass_10": "10 equal-mass bins"}
+# What the tables by severity show: the measure, its name, and what its caption adds.
+SEVERITY_TABLES = (
+    ("accuracy", "accuracy", ""),
+    ("ece_equal_width_10", "calibration error (ECE)", "10 equal-width bins."),
+)
+# An unknown value sorts below every measured one.
+BELOW_ALL = -1.0
 
 
 class Section(NamedTuple):
@@ -130,7 +136,7 @@ def _networks(rows: pd.DataFrame) -> Table:
                 Cell(f"{network['num_nonzero']:,.0f}", network["num_nonzero"]),
                 Cell(f"{network['clean_seeds']}", network["clean_seeds"]),
                 _measured(network, "clean_accuracy"),
-                *([Cell(interval, low if pd.notna(low) else -1.0)] if has_interval else []),
+                *([Cell(interval, low if pd.notna(low) else BELOW_ALL)] if has_interval else []),
                 _measured(network, "clean_ece_equal_width_10"),
                 _measured(network, "clean_ece_equal_mass_10"),
                 *(
@@ -161,7 +167,7 @@ def _severities(rows: pd.DataFrame) -> list[Table]:
     headings = ["Clean" if level == 0 else f"Severity {level}" for level in levels]
     columns = [Column("Method", False), Column("Stage", False), Column("Sparsity, %"), *map(Column, headings)]
     out = []
-    for measure, noun in (("accuracy", "accuracy"), ("ece_equal_width_10", "calibration error (ECE)")):
+    for measure, noun, note in SEVERITY_TABLES:
         lines = []
         for _, network in severity.groupby(tables.NETWORK, sort=False):
             first = network.iloc[0]
@@ -170,7 +176,7 @@ def _severities(rows: pd.DataFrame) -> list[Table]:
             lines.append([*name, *(_measured(line, measure) for _, line in by_level.iterrows())])
         caption = words.caption(
             f"Mean {noun} in % over the corruptions at each severity.",
-            f"{BINS[measure].capitalize()}." if measure in BINS else "",
+            note,
             words.evidence(rows),
         )
         out.append(Table(f"Corrupted {noun} by severity", caption, columns, lines))
@@ -184,5 +190,5 @@ def _name(network: pd.Series) -> list[Cell]:
 
 def _measured(line: pd.Series, measure: str) -> Cell:
     mean, sd = line[f"{measure}_mean"], line[f"{measure}_sd"]
-    # A dash sorts below every measured value.
-    return Cell(words.measured(mean, sd).removesuffix(f"{words.UNIT_SPACE}%"), mean if pd.notna(mean) else -1.0)
+    text = words.measured(mean, sd).removesuffix(f"{words.UNIT_SPACE}%")
+    return Cell(text, mean if pd.notna(mean) else BELOW_ALL)

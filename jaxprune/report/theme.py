@@ -1,5 +1,6 @@
 """One look for every figure: its colours by day and by night, PNG for papers, SVG for the page."""
 
+import html
 import io
 import re
 from collections.abc import Callable
@@ -34,6 +35,7 @@ RAMP_STEPS = 12
 RAMP_LIGHT, RAMP_DARK = (0.80, 0.0), (0.35, 1.0)
 HEAT_MAP = "cividis"
 
+# Of red, green and blue (WCAG 2, relative luminance).
 LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
 
 PANEL_INCHES = (4.6, 3.5)
@@ -159,9 +161,8 @@ def _svg(panel: Panel, prefix: str) -> str:
     svg = re.sub(r"\bfont-family: [^;\"]*;? ?", "", svg)
     for name, (light, _) in palette().items():
         svg = svg.replace(light, f"var(--{name})")
-    label = panel.title.replace("&", "&amp;").replace('"', "&quot;")
-    attributes = f'role="img" aria-label="{label}"'
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', attributes, svg, count=1)
+    attributes = f'role="img" aria-label="{html.escape(panel.title)}"'
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: attributes, svg, count=1)
 
 
 def _draw(panel: Panel, figure: FigureBase) -> None:

@@ -233,6 +233,9 @@ def test_without_a_study_the_page_says_what_is_not_recorded(run_folder, clean_ro
 
 def test_a_study_is_not_trusted_as_html(run_folder, clean_rows):
     evil = "</pre><script>alert(1)</script>"
+    for row in clean_rows:
+        row["model"] = evil
+        row["method"] = row["method"].replace("weight", f"{evil} $x_{{$")
     study = {"study": evil, "config": {"name": evil}, "versions": {evil: evil}, "device": evil, "seconds": "?"}
     text = report.write(run_folder(clean_rows, study)).read_text()
     assert "alert(1)" in text
