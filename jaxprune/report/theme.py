@@ -1,0 +1,185 @@
+"""One look for every figure: its colours by day and by night, PNG for papers, SVG for the page."""
+
+import html
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib import colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+
+# Names that the page's style sheet uses too: (light, dark).
+INTERFACE = {
+    "paper": ("#fdfdfc", "#14171b"),
+    "card": ("#f4f5f6", "#1d2127"),
+    "ink": ("#1b1e23", "#e7e5e1"),
+    "muted": ("#5a616b", "#a3a9b2"),
+    "grid": ("#dcdfe3", "#363c45"),
+    "accent": ("#0b5c94", "#7cc4f2"),
+}
+# Okabe and Ito's colour-blind-safe palette (Wong 2011, Nature Methods 8:441), lifted for the dark page.
+SERIES = (
+    ("#0072b2", "#4da9ea"),
+    ("#d55e00", "#ff8b3d"),
+    ("#009e73", "#2fcb9c"),
+    ("#cc79a7", "#eb9fc8"),
+    ("#e69f00", "#f6c14d"),
+    ("#56b4e9", "#a8dcff"),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# Steps of viridis that stand out from white, and from the dark page.
+RAMP_STEPS = 12
+RAMP_LIGHT, RAMP_DARK = (0.80, 0.0), (0.35, 1.0)
+HEAT_MAP = "cividis"
+
+# Of red, green and blue (WCAG 2, relative luminance).
+LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
+
+PANEL_INCHES = (4.6, 3.5)
+PNG_DPI = 160
+# What fits on one line of a legend as wide as a panel: this many characters, of which a line's sample takes some.
+LEGEND_CHARACTERS, LEGEND_HANDLE_CHARACTERS = 66, 8
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.columnspacing": 1.4,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INTERFACE["muted"][0],
+    "axes.labelcolor": INTERFACE["ink"][0],
+    "axes.titlecolor": INTERFACE["ink"][0],
+    "text.color": INTERFACE["ink"][0],
+    "xtick.color": INTERFACE["muted"][0],
+    "ytick.color": INTERFACE["muted"][0],
+    "xtick.labelcolor": INTERFACE["ink"][0],
+    "ytick.labelcolor": INTERFACE["ink"][0],
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": INTERFACE["grid"][0],
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 4.5,
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxprune",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing: on the page an image of its own, so that panels stack on a phone; in the PNG one of several."""
+
+    title: str
+    draw: Callable[[Axes], None]
+    inches: tuple[float, float] = PANEL_INCHES
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A captioned figure of one or more panels, laid out `columns` to a line."""
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    columns: int = 2
+
+
+def ramp(step: int, steps: int) -> str:
+    """Returns the colour of entry `step` of an ordered series of `steps`."""
+    position = 0 if steps < 2 else round(step * (RAMP_STEPS - 1) / (steps - 1))
+    return _ramp_colour(RAMP_LIGHT, position)
+
+
+def heat_map(*, reverse: bool) -> colors.Colormap:
+    """Returns the colour map of heat maps, dark for low values, or for high ones with `reverse`."""
+    return matplotlib.colormaps[f"{HEAT_MAP}_r" if reverse else HEAT_MAP]
+
+
+def readable_on(background: tuple[float, ...]) -> str:
+    """Returns black or white, whichever contrasts more with an RGB(A) colour in [0, 1]."""
+    return max("#000000", "#ffffff", key=lambda text: contrast(background, colors.to_rgb(text)))
+
+
+def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+    """Returns the contrast of two RGB(A) colours in [0, 1]: 1 (equal) to 21 (black on white), as WCAG 2 defines it."""
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def palette() -> dict[str, tuple[str, str]]:
+    """Returns every colour by the name of its style-sheet variable, as a pair (light, dark) of `#rrggbb`."""
+    series = {f"series-{index}": pair for index, pair in enumerate(SERIES)}
+    steps = {f"ramp-{i}": (_ramp_colour(RAMP_LIGHT, i), _ramp_colour(RAMP_DARK, i)) for i in range(RAMP_STEPS)}
+    return INTERFACE | series | steps
+
+
+def png(plot: Plot) -> bytes:
+    """Returns the figure as a PNG on white."""
+    columns = min(plot.columns, len(plot.panels))
+    lines = -(-len(plot.panels) // columns)
+    width = columns * max(panel.inches[0] for panel in plot.panels)
+    height = lines * max(panel.inches[1] for panel in plot.panels)
+    out = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        cells = figure.subfigures(lines, columns, squeeze=False).ravel()
+        for panel, cell in zip(plot.panels, cells, strict=False):
+            _draw(panel, cell)
+        figure.savefig(out, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})
+    return out.getvalue()
+
+
+def svgs(plot: Plot) -> list[str]:
+    """Returns each panel as an `<svg>` element to put into HTML: colours are style-sheet variables, text is text."""
+    return [_svg(panel, f"{plot.name}-{index}") for index, panel in enumerate(plot.panels)]
+
+
+def _svg(panel: Panel, prefix: str) -> str:
+    out = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=panel.inches, layout="constrained")
+        _draw(panel, figure)
+        figure.savefig(out, format="svg", transparent=True)
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\s(?:xmlns(?::xlink)?|version)="[^"]*"', "", svg)
+    svg = svg.replace("xlink:href", "href")
+    # Several drawings share one page, so their ids must differ, and their text takes the page's font.
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    svg = re.sub(r"\bfont: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)  # matplotlib before 3.11
+    svg = re.sub(r"\bfont-family: [^;\"]*;? ?", "", svg)
+    for name, (light, _) in palette().items():
+        svg = svg.replace(light, f"var(--{name})")
+    attributes = f'role="img" aria-label="{html.escape(panel.title)}"'
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: attributes, svg, count=1)
+
+
+def _draw(panel: Panel, figure: FigureBase) -> None:
+    axes = figure.add_subplot()
+    axes.set_title(panel.title)
+    panel.draw(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        columns = max(1, LEGEND_CHARACTERS // (max(map(len, labels)) + LEGEND_HANDLE_CHARACTERS))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _luminance(colour: tuple[float, ...]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return sum(weight * c for weight, c in zip(LUMINANCE_WEIGHTS, linear, strict=True))
+
+
+def _ramp_colour(ends: tuple[float, float], position: int) -> str:
+    start, stop = ends
+    return colors.to_hex(matplotlib.colormaps["viridis"](start + (stop - start) * position / (RAMP_STEPS - 1)))

@@ -1,0 +1,170 @@
+"""Names, numbers and captions as a reader sees them; the tables keep fractions, the words say percent and points."""
+
+import math
+import re
+
+import pandas as pd
+
+from jaxprune.report import tables
+
+UNKNOWN = "–"
+# A number does not part from its unit at the end of a line.
+UNIT_SPACE = "\u00a0"
+MINUS = "\u2212"
+METHODS = {"dense": "dense", "random": "random masks", "weight": "weight pruning"}
+STAGES = {"dense": "as trained", "pruned": "before fine-tuning", "fine_tuned": "after fine-tuning"}
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Returns a fraction as a percentage without its sign `%`, one decimal.
+
+    >>> number(0.9234), number(-0.0141, signed=True), number(float("nan"))
+    ('92.3', '−1.4', '–')
+    """
+    if not math.isfinite(value):
+        return UNKNOWN
+    text = f"{100 * value:{'+' if signed else ''}.1f}"
+    return re.sub(r"^[+-](?=0\.0$)", "", text).replace("-", MINUS)
+
+
+def percent(value: float) -> str:
+    """Returns a fraction as a percentage with one decimal.
+
+    >>> percent(0.5)
+    '50.0\\xa0%'
+    """
+    return f"{number(value)}{UNIT_SPACE}%"
+
+
+def points(difference: float) -> str:
+    """Returns the signed difference of two fractions in percentage points.
+
+    >>> points(-0.0141)
+    '−1.4\\xa0points'
+    """
+    return f"{number(difference, signed=True)}{UNIT_SPACE}points"
+
+
+def measured(mean: float, sd: float) -> str:
+    """Returns a mean in percent, with its standard deviation over seeds where that is known.
+
+    >>> measured(0.9234, 0.004), measured(0.9234, float("nan"))
+    ('92.3\\xa0±\\xa00.4\\xa0%', '92.3\\xa0%')
+    """
+    spread = f"{UNIT_SPACE}±{UNIT_SPACE}{number(sd)}" if math.isfinite(sd) else ""
+    return f"{number(mean)}{spread}{UNIT_SPACE}%"
+
+
+def sparsity(value: float) -> str:
+    """Returns a sparsity in percent with the digits it needs.
+
+    >>> sparsity(0.3), sparsity(0.995)
+    ('30\\xa0%', '99.5\\xa0%')
+    """
+    return f"{100 * value:.4g}{UNIT_SPACE}%"
+
+
+def plain(name: str) -> str:
+    """Returns an identifier with spaces for its underscores."""
+    return name.replace("_", " ")
+
+
+def as_start(text: str) -> str:
+    """Returns the text with a capital first letter, as at the start of a sentence; the rest is left as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def method(name: str) -> str:
+    """Returns the name of a pruning method, for example `weight pruning`."""
+    return METHODS.get(name, plain(name))
+
+
+def stage(name: str) -> str:
+    """Returns the name of a stage, for example `after fine-tuning`."""
+    return STAGES.get(name, plain(name))
+
+
+def file_stem(name: str) -> str:
+    """Returns a name that is safe as part of a file name and of an HTML id.
+
+    >>> file_stem("my data/v2")
+    'my_data_v2'
+    """
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
+
+
+def counted(count: int, noun: str) -> str:
+    """Returns the count with its noun.
+
+    >>> counted(1, "seed"), counted(10_000, "image")
+    ('1\\xa0seed', '10,000\\xa0images')
+    """
+    return f"{count:,}{UNIT_SPACE}{noun}{'' if count == 1 else 's'}"
+
+
+def span(values: pd.Series) -> str:
+    """Returns the one value of a column of counts, or its smallest and largest.
+
+    >>> span(pd.Series([400, 400])), span(pd.Series([400, 1000]))
+    ('400', '400 to 1,000')
+    """
+    low, high = values.min(), values.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def caption(*sentences: str) -> str:
+    """Returns the sentences that have something to say, as one paragraph."""
+    return " ".join(filter(None, sentences))
+
+
+def evidence(rows: pd.DataFrame) -> str:
+    """Returns what the numbers stand on: data set, architecture, n and seeds."""
+    if rows.empty:
+        return "No network was measured on all test sets yet."
+    data, model = rows["dataset"].iloc[0], rows["model"].iloc[0]
+    seeds = sorted(int(seed) for seed in rows["seed"].unique())
+    listed = ", ".join(map(str, seeds))
+    return (
+        f"Measured: {data}, {model}; n{UNIT_SPACE}={UNIT_SPACE}{span(rows['n'])} images per test set; "
+        f"{counted(len(seeds), 'seed')} ({listed})."
+    )
+
+
+def corruptions(rows: pd.DataFrame) -> str:
+    """Returns the names of the corruptions present."""
+    names = sorted(plain(name) for name in rows["corruption"].unique())
+    return f"{counted(len(names), 'corruption')}: {', '.join(names)}." if names else ""
+
+
+def binning(clean: pd.DataFrame) -> str:
+    """Returns which bins the calibration error uses, and how far the other binning is from it."""
+    gap = (clean["ece_equal_width_10"] - clean["ece_equal_mass_10"]).abs().max()
+    return (
+        "The calibration error uses 10 equal-width bins; with 10 equal-mass bins no value here differs by more than "
+        f"{number(gap)}{UNIT_SPACE}points."
+    )
+
+
+def seeds_per_network(rows: pd.DataFrame) -> pd.Series:
+    """Returns the number of seeds of each network."""
+    return rows.groupby(tables.NETWORK)["seed"].nunique()
+
+
+def accuracy_interval(rows: pd.DataFrame) -> str:
+    """Returns what the bands of the clean figure mean."""
+    seeds = seeds_per_network(rows)
+    if seeds.max() == 1:
+        return (
+            "Bands of accuracy: 95 % Wilson interval over the test images. One seed: the variation between seeds is "
+            "unknown, and the calibration error has no band."
+        )
+    single = " (where there is one seed: the 95 % Wilson interval of accuracy)" if seeds.min() == 1 else ""
+    return f"Bands: one standard deviation over seeds{single}."
+
+
+def seed_interval(rows: pd.DataFrame) -> str:
+    """Returns what the bars of the corrupted figures mean."""
+    seeds = seeds_per_network(rows)
+    if seeds.max() == 1:
+        return "One seed: the variation between seeds is unknown, so there are no bars."
+    return f"Bars: one standard deviation over seeds{', none where there is one seed' if seeds.min() == 1 else ''}."

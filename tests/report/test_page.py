@@ -1,0 +1,315 @@
+"""The report as a whole: what is written, that the page needs nothing but itself, and that its words are true."""
+
+import csv
+import html
+import html.parser
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jaxprune
+from jaxprune import report
+from jaxprune.report import headline, protocol, tables
+
+FIGURES = ("clean", "corrupted-accuracy", "corrupted-calibration", "corruptions-accuracy", "corruptions-calibration")
+SPACE = "\u00a0"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LOADING_ATTRIBUTES = ("src", "srcset", "href", "xlink:href", "data", "action", "poster", "background")
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what a page would load, its ids, and the text of elements by tag."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.ids, self.tags, self.open, self.texts = [], [], [], [], {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in LOADING_ATTRIBUTES:
+                self.loads.append(value)
+            if name == "id":
+                self.ids.append(value)
+        if tag in ("figcaption", "li", "td", "title", "h3", "pre"):
+            self.open.append(tag)
+            self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_data(self, data):
+        for tag in self.open:
+            self.texts[tag][-1] += data
+
+
+@pytest.fixture(scope="module")
+def written(make_rows, study, tmp_path_factory):
+    """Returns the folder of a report with one seed, written once for all tests."""
+    folder = tmp_path_factory.mktemp("one_seed")
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in make_rows()))
+    (folder / "study.json").write_text(json.dumps(study))
+    assert report.write(folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(written):
+    return (written / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def test_every_file_is_written_and_no_temporary_one_stays(written):
+    figures = {f"figures/digits-resnet8-{name}.png" for name in FIGURES}
+    files = {str(path.relative_to(written)) for path in written.rglob("*") if path.is_file()}
+    assert files == {"rows.jsonl", "study.json", "results.csv", "summary.csv", "report.html"} | figures
+    for name in figures:
+        assert (written / name).read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_the_csv_files_hold_the_rows_and_their_means(written, make_rows, true_accuracy):
+    with open(written / "results.csv") as file:
+        results = list(csv.DictReader(file))
+    rows = make_rows()
+    assert len(results) == len(rows)
+    assert sum(float(row["accuracy"]) for row in results) == pytest.approx(sum(row["accuracy"] for row in rows))
+    assert list(results[0]) == list(rows[0])
+    with open(written / "summary.csv") as file:
+        summary = {(row["method"], row["sparsity"], row["stage"]): row for row in csv.DictReader(file)}
+    assert len(summary) == 18
+    network = summary["weight", "0.5", "fine_tuned"]
+    truth = true_accuracy("weight", 0.5, "fine_tuned", 0, "clean", 0)
+    assert float(network["clean_accuracy_mean"]) == pytest.approx(truth, abs=1e-12)
+    assert network["clean_accuracy_sd"] == ""
+
+
+def test_the_page_loads_nothing(page, text):
+    inside = [value for value in page.loads if value == "data:," or value.startswith("#")]
+    assert page.loads == inside
+    assert "//" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL)
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert {"img", "iframe", "object", "embed"}.isdisjoint(page.tags)
+
+
+def test_every_figure_is_embedded_with_a_full_caption(page, text):
+    stages, methods, measures = 2, 2, 2
+    assert page.tags.count("svg") == stages * measures + methods * (len(FIGURES) - 1)
+    captions = {}
+    for name in FIGURES:
+        figure = re.search(rf'<figure id="digits-resnet8-{name}">(.*?)</figure>', text, flags=re.DOTALL)[1]
+        assert figure.count("<svg") >= 2
+        captions[name] = html.unescape(re.search("<figcaption>(.*?)</figcaption>", figure)[1])
+        assert f"digits, resnet8; n{SPACE}={SPACE}400 images per test set; 1{SPACE}seed (0)." in captions[name]
+    for name in FIGURES[1:]:
+        listed = "brightness, contrast, gaussian blur, gaussian noise, impulse noise, pixelate."
+        assert f"6{SPACE}corruptions: {listed}" in captions[name]
+    for name in ("clean", "corrupted-calibration", "corruptions-calibration"):
+        assert "10 equal-width bins" in captions[name]
+    assert f"with 10 equal-mass bins no value here differs by more than 0.3{SPACE}points" in captions["clean"]
+    assert "95 % Wilson interval" in captions["clean"]
+    for name in ("corrupted-accuracy", "corrupted-calibration"):
+        assert "so there are no bars" in captions[name]
+
+
+def test_ids_are_unique_and_every_reference_meets_one(page, text):
+    assert len(page.ids) == len(set(page.ids))
+    references = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
+    assert references
+    assert references <= set(page.ids)
+
+
+def test_figures_follow_the_colours_of_the_page(text):
+    for svg in re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL):
+        assert "var(--ink)" in svg
+        assert "#1b1e23" not in svg
+        assert "font-family" not in svg
+    assert "prefers-color-scheme: dark" in text
+    used, defined = set(re.findall(r"var\(--([\w-]+)\)", text)), set(re.findall(r"--([\w-]+):", text))
+    assert used <= defined
+
+
+def test_the_same_rows_in_another_order_give_the_same_bytes(written, run_folder, make_rows, study):
+    again = run_folder(make_rows()[::-1], study)
+    report.write(again)
+    for path in sorted(path for path in written.rglob("*") if path.is_file() and path.name != "rows.jsonl"):
+        assert (again / path.relative_to(written)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_numbers_are_percentages_with_one_decimal(page, true_accuracy):
+    cells = page.texts["td"]
+    assert f"{100 * true_accuracy('weight', 0.5, 'fine_tuned', 0, 'clean', 0):.1f}" in cells
+    assert "50.03" in cells
+    assert "78,042" in cells
+
+
+def test_the_headline_names_the_last_sparsity_within_a_point(page, true_accuracy):
+    # The generator loses 0.05 * sparsity^2 after fine-tuning: 0.45 points at 30 %, 1.25 points at 50 %.
+    def clean(method, sparsity):
+        return 100 * true_accuracy(method, sparsity, "fine_tuned", 0, "clean", 0)
+
+    def against(value, reference):
+        return f"{value - reference:+.1f} points".replace("-", "−")
+
+    sentences = [sentence.replace(SPACE, " ") for sentence in page.texts["li"]]
+    dense, weight, random = clean("dense", 0.0), clean("weight", 0.3), clean("random", 0.3)
+    best = next(sentence for sentence in sentences if "stays within" in sentence)
+    start = "Weight pruning after fine-tuning stays within 1 point of the dense accuracy up to a sparsity of 30 %:"
+    assert best.startswith(f"{start} clean accuracy {weight:.1f} % ({against(weight, dense)} against dense), ECE")
+    assert best.endswith(
+        f"Random masks of the same sparsity reach {random:.1f} %, a difference of {against(weight, random)}."
+    )
+    weight = clean("weight", 0.9)
+    highest = next(sentence for sentence in sentences if sentence.startswith("At the highest tested sparsity, 90 %"))
+    assert f"clean accuracy {weight:.1f} % ({against(weight, dense)} against dense)" in highest
+    assert any("no variation between seeds is known" in sentence for sentence in sentences)
+    assert any("not settled by this run" in sentence for sentence in sentences)
+
+
+def sentences_of(rows):
+    return " ".join(headline.sentences(tables.results(rows))).replace(SPACE, " ")
+
+
+def test_the_headline_says_when_no_sparsity_stays_within_a_point(make_rows):
+    text = sentences_of(make_rows(sparsities=(0.7, 0.9)))
+    assert "is already more than 1 point below the dense accuracy at the lowest tested sparsity, 70 %" in text
+    assert "stays within" not in text
+
+
+def test_the_headline_of_several_seeds_gives_deviations_and_the_resolution_of_the_images(make_rows):
+    text = sentences_of(make_rows(seeds=(0, 1, 2), n=10_000))
+    assert "93.9 ± 0.4 % of the clean test images" in text
+    assert "standard deviations over 3 seeds; differences were not tested" in text
+    assert "not settled" not in text
+    assert "not settled" in sentences_of(make_rows(seeds=(0, 1, 2), n=400))
+
+
+def test_the_headline_counts_what_is_missing(make_rows):
+    assert "1 network of 18 not measured on all test sets (1 row missing)" in sentences_of(make_rows()[:-1])
+    assert "incomplete" not in sentences_of(make_rows())
+
+
+def test_without_a_random_control_the_headline_says_so(make_rows):
+    assert "No random mask was measured at this sparsity." in sentences_of(make_rows(methods=("weight",)))
+
+
+def test_the_protocol_names_every_deviation(make_rows, study):
+    items = {item.name: item for item in protocol.compare(tables.results(make_rows()), study)}
+    assert items["Epochs of training"][1:] == ("160", "20", False)
+    assert items["Epochs of fine-tuning"][1:] == ("40", "5", False)
+    assert items["Seeds"][1:] == ("3", "1", False)
+    assert items["Test images"][1:] == ("10,000", "400", False)
+    assert items["Corruptions"][1:] == ("15", "6 (1 of them not in the protocol)", False)
+    assert items["Severities"].same
+    unknown = protocol.compare(tables.results(make_rows()), {})
+    assert [item.same for item in unknown if item.name.startswith("Epochs")] == [None, None]
+
+
+@pytest.fixture
+def few_rows(make_rows):
+    return make_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))
+
+
+@pytest.fixture
+def clean_rows(make_rows):
+    return make_rows(methods=("weight",), sparsities=(0.5,), corruptions=())
+
+
+def test_without_a_study_the_page_says_what_is_not_recorded(run_folder, clean_rows):
+    page = Page(report.write(run_folder(clean_rows, None)).read_text())
+    assert page.texts["title"] == ["digits: pruning, calibration and robustness"]
+    assert protocol.UNRECORDED in page.texts["td"]
+
+
+def test_a_study_is_not_trusted_as_html(run_folder, clean_rows):
+    evil = "</pre><script>alert(1)</script>"
+    for row in clean_rows:
+        row["model"] = evil
+        row["method"] = row["method"].replace("weight", f"{evil} $x_{{$")
+    study = {"study": evil, "config": {"name": evil}, "versions": {evil: evil}, "device": evil, "seconds": "?"}
+    text = report.write(run_folder(clean_rows, study)).read_text()
+    assert "alert(1)" in text
+    assert "<script>alert" not in text
+
+
+@pytest.mark.parametrize("keep", ["clean", "dense", "before fine-tuning", "no dense"])
+def test_an_unfinished_run_has_a_report_too(run_folder, few_rows, keep):
+    wanted = {
+        "clean": lambda row: row["corruption"] == "clean",
+        "dense": lambda row: row["method"] == "dense",
+        "before fine-tuning": lambda row: row["stage"] != "fine_tuned",
+        "no dense": lambda row: row["method"] != "dense",
+    }[keep]
+    page = Page(report.write(run_folder([row for row in few_rows if wanted(row)])).read_text())
+    stages = 1 if keep == "before fine-tuning" else 2
+    assert page.tags.count("svg") == 2 * stages + (0 if keep == "clean" else len(FIGURES) - 1)
+    unknown = any(sentence.startswith("The dense network was not measured") for sentence in page.texts["li"])
+    assert unknown == (keep == "no dense")
+
+
+def test_metrics_of_a_diverged_network_may_be_null(run_folder, few_rows):
+    for row in few_rows:
+        if row["method"] == "weight":
+            row["negative_log_likelihood"] = None
+            row["ece_equal_width_10"] = float("nan")
+    page = Page(report.write(run_folder(few_rows)).read_text())
+    assert "–" in page.texts["td"]
+
+
+def test_two_architectures_have_a_section_and_figures_each(run_folder, clean_rows, make_rows):
+    other = make_rows(methods=("weight",), sparsities=(0.5,), corruptions=(), model="resnet20")
+    path = report.write(run_folder([*clean_rows, *other]))
+    assert len(list((path.parent / "figures").iterdir())) == 2
+    ids = Page(path.read_text()).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_a_report_starts_no_jax_and_its_import_is_light(written):
+    code = f"""
+import sys
+from jaxprune import report
+heavy = [name for name in ("jax", "matplotlib", "pandas", "jinja2") if name in sys.modules]
+assert not heavy, f"imported {{heavy}}"
+report.write({str(written)!r})
+assert "jax" not in sys.modules
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    root = str(next(iter(jaxprune.__path__))).removesuffix("jaxprune")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_missing_library_is_named_with_its_cure(run_folder, clean_rows, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("jaxprune.report.")]:
+        monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(report, name.rpartition(".")[2], raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs jinja2.*pip install 'jaxprune\[study\]'"):
+        report.write(run_folder(clean_rows))
+
+
+def test_the_words_that_mislead_are_not_used(text):
+    assert not re.search(r"\b(mce|ratios?)\b", text, flags=re.IGNORECASE)
+
+
+def test_a_heat_map_text_stands_out_from_its_cell():
+    from jaxprune.report import theme
+
+    for reverse in (False, True):
+        colour_map = theme.heat_map(reverse=reverse)
+        for value in np.linspace(0, 1, 41):
+            background = colour_map(value)
+            contrast = [theme.contrast(background, colour) for colour in ((0, 0, 0), (1, 1, 1))]
+            chosen = {"#000000": contrast[0], "#ffffff": contrast[1]}[theme.readable_on(background)]
+            assert chosen == max(contrast)
+            assert chosen >= 4.5
