@@ -15,7 +15,7 @@ def get_config() -> StudyConfig:
     return StudyConfig(
         name="digits",
         data=DataConfig(name="digits"),
-        model=ModelConfig(name="resnet8"),
+        model=ModelConfig(name="resnet8", stage_widths=(8, 16, 32)),
         # Mirrored digits are no digits, so images are shifted only.
         pretrain=TrainConfig(epochs=15, learning_rate=0.1, schedule="cosine", batch_size=50, augment="crop"),
         finetune=TrainConfig(epochs=4, learning_rate=0.01, schedule="cosine", batch_size=50, augment="crop"),

@@ -167,7 +167,7 @@ def _write_report(run_folder) -> None:
 def _evaluate(arguments: list[str]) -> None:
     from tyro.conf import Positional
 
-    from jaxprune import corruptions
+    from jaxprune.corruptions import CORRUPTIONS
 
     @dataclasses.dataclass
     class Evaluate:
@@ -189,7 +189,7 @@ def _evaluate(arguments: list[str]) -> None:
         mean: tuple[float, ...] | None = None
         """Input normalisation of a PyTorch file; by default the data set's."""
         std: tuple[float, ...] | None = None
-        corruptions: tuple[str, ...] = tuple(corruptions.CORRUPTIONS)
+        corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
         """Names; give none to measure clean images only."""
         severities: tuple[int, ...] = (1, 2, 3, 4, 5)
         seed: int = 0

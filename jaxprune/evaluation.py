@@ -82,7 +82,7 @@ def evaluate(
             for group, part in zip(groups, parts, strict=True):
                 part.append(_classify(group, images, labels, mesh=mesh, micro_batch=micro_batch))
         summaries = jax.device_get([_summarize(part, len(dataset)) for part in parts])
-        rows += _rows(summaries, list(classifiers), model_axis, name, severity, len(dataset))
+        rows += _rows(summaries, list(classifiers), name, severity, len(dataset))
         if on_test_set is not None:
             on_test_set(name, severity)
     return rows
@@ -186,10 +186,15 @@ def _summarize(parts: list[metrics.ExampleStatistics], count: int) -> dict[str, 
     return jax.lax.map(one, whole)
 
 
-def _rows(summaries, names, model_axis, corruption, severity, count) -> list[dict]:
+def _rows(summaries, names, corruption, severity, count) -> list[dict]:
     merged = {metric: np.concatenate([summary[metric] for summary in summaries]) for metric in summaries[0]}
-    return [
-        {"classifier": name, "corruption": corruption, "severity": int(severity), "n": count}
-        | {metric: values[index].item() for metric, values in merged.items()}
-        for index, name in enumerate(names)
-    ]
+    num_correct = merged.pop("num_correct")
+    rows = []
+    for index, name in enumerate(names):
+        # The shortest decimal that gives the float32 back, not the digits of its float64 copy.
+        values = {metric: float(str(column[index])) for metric, column in merged.items()}
+        exact = {"num_correct": int(num_correct[index]), "accuracy": int(num_correct[index]) / count}
+        rows.append(
+            {"classifier": name, "corruption": corruption, "severity": int(severity), "n": count} | values | exact
+        )
+    return rows

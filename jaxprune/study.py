@@ -49,6 +49,11 @@ class ModelConfig:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     shortcut: str = "subsample"
+    stage_widths: tuple[int, ...] = (16, 32, 64)
+
+    def options(self) -> dict:
+        """Returns the module's own options, as `models.create` takes them."""
+        return {"shortcut": self.shortcut, "stage_widths": self.stage_widths}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +122,7 @@ def check(config: StudyConfig) -> None:
     """Raises a ValueError or FileNotFoundError if the configuration cannot be run; computes nothing."""
     if config.data.name not in data.DATASETS:
         raise ValueError(f"unknown data set {config.data.name!r}; known: {', '.join(data.DATASETS)}")
-    models.abstract_state(config.model.name, num_classes=2, shortcut=config.model.shortcut)
+    models.abstract_state(config.model.name, num_classes=2, **config.model.options())
     if config.model.checkpoint is not None and not epath.Path(config.model.checkpoint).exists():
         raise FileNotFoundError(
             f"no checkpoint at {config.model.checkpoint}; give --study.model.checkpoint the path of a PyTorch file"
@@ -211,7 +216,7 @@ class _Run:
             "num_classes": self.train.num_classes,
             "mean": config.model.mean or self.train.mean,
             "std": config.model.std or self.train.std,
-            "shortcut": config.model.shortcut,
+            **config.model.options(),
         }
         if config.model.checkpoint is not None:
             classifier = models.from_torch(config.model.checkpoint, **options)

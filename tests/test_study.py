@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 TINY = StudyConfig(
     name="tiny",
     data=DataConfig(name="digits", train_limit=64, test_limit=40),
+    model=ModelConfig(stage_widths=(4, 6, 8)),
     pretrain=TrainConfig(epochs=2, batch_size=32, schedule="cosine", augment="crop"),
     finetune=TrainConfig(epochs=1, batch_size=32, learning_rate=0.01, schedule="constant", augment="none"),
     methods=("weight", "random"),
