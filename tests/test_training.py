@@ -57,12 +57,13 @@ def test_one_step_equals_the_update_written_out(net, train):
     optimizer = training.sgd(learning_rate=0.1, weight_decay=0.01, schedule="constant")
     stepped = fit(net, train, optimizer=optimizer, epochs=1, batch_size=128)
 
-    def loss(params):
+    @jax.jit
+    @jax.grad
+    def gradient(params):
         logits, _ = net.apply(params, net.batch_stats, jnp.asarray(train.images), train=True)
         return optax.softmax_cross_entropy_with_integer_labels(logits, train.labels).mean()
 
-    grads = jax.grad(loss)(net.params)
-    expected = jax.tree.map(lambda p, g: p - 0.1 * (g + 0.01 * p), net.params, grads)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * (g + 0.01 * p), net.params, gradient(net.params))
     jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, atol=2e-5), stepped.params, expected)
 
 
