@@ -19,7 +19,7 @@ Scalar = Float[Array, ""]
 
 def as_float(name: str, values: ArrayLike) -> Float[Array, "..."]:
     """Returns `values` as float32 (float64 stays), or raises `TypeError` when they are not real numbers."""
-    if not hasattr(values, "shape"):
+    if not hasattr(values, "shape") and not isinstance(values, int | float):
         raise TypeError(f"{name} must be an array, got {type(values).__name__}; use jnp.asarray({name})")
     values = jnp.asarray(values)
     if jnp.issubdtype(values.dtype, jnp.complexfloating):

@@ -155,7 +155,7 @@ def fill_bins(
             num_correct = segment_sum(correct, index, num_bins)
         return CalibrationBins(count, exactly(count), num_correct, segment_sum(confidence, index, num_bins))
     count = jax.ops.segment_sum((weights != 0).astype(jnp.int32), index, num_bins)
-    columns = (weights, weighted(correct, weights), weighted(confidence, weights))
+    columns = (weights, weighted(correct.astype(weights.dtype), weights), weighted(confidence, weights))
     return CalibrationBins(count, *(segment_sum(column, index, num_bins) for column in columns))
 
 

@@ -20,4 +20,4 @@ def test_wilson_of_nothing_is_nan():
 
 def test_the_level_is_a_probability():
     with pytest.raises(ValueError, match=r"level must be strictly between 0 and 1, for instance 0.95, got 95"):
-        metrics.wilson_interval(1, 2, level=95)
+        metrics.wilson_interval(1, 2, level=95.0)

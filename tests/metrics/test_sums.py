@@ -32,7 +32,7 @@ def test_sums_of_a_million_float32(name, rng):
 
 
 def test_the_order_of_rows_does_not_change_a_bit(rng):
-    values = rng.normal(size=3000).astype(np.float32)
+    values = jnp.asarray(rng.normal(size=3000), jnp.float32)
     shuffled = values[rng.permutation(3000)]
     assert jax.tree.map(float, _sums.total(values)) == jax.tree.map(float, _sums.total(shuffled))
 
