@@ -1,4 +1,4 @@
-"""The command line: `jaxprune run | report | evaluate | doctor`.
+"""The command line: `jaxprune run | report | evaluate | corrupt | doctor`.
 
 Bad input ends with one line on standard error and exit code 2; finished work stays.
 """
@@ -17,6 +17,7 @@ _USAGE = """usage: jaxprune COMMAND ...
   run CONFIG.py [--out DIR] [--study.FIELD VALUE ...]   run a study, or what is left of it, and write its report
   report DIR                                            write tables, figures and report.html from a run's rows
   evaluate CHECKPOINT --dataset NAME ...                one model: clean and corrupted accuracy and calibration
+  corrupt --dataset NAME --out DIR ...                  write a CIFAR-10-C style folder, or draw a gallery
   doctor                                                devices, versions, data, and what is missing
 
 'jaxprune COMMAND --help' lists a command's options."""
@@ -145,6 +146,20 @@ def _with_progress(work: Callable) -> None:
         work(lambda progress: bar.update(task, completed=progress.fraction, description=progress.description))
 
 
+def _counter(on_progress: Callable, num_sets: int) -> Callable:
+    """Returns an `on_test_set` that reports how many of `num_sets` are done."""
+    from jaxprune.study import Progress
+
+    done = 0
+
+    def on_test_set(name, severity):
+        nonlocal done
+        done += 1
+        on_progress(Progress(f"{name} {severity or ''}", done / num_sets))
+
+    return on_test_set
+
+
 def _report(arguments: list[str]) -> None:
     from tyro.conf import Positional
 
@@ -207,15 +222,6 @@ def _evaluate(arguments: list[str]) -> None:
     rows = []
 
     def work(on_progress):
-        from jaxprune.study import Progress
-
-        done = 0
-
-        def on_test_set(name, severity):
-            nonlocal done
-            done += 1
-            on_progress(Progress(f"{name} {severity or ''}", done / num_sets))
-
         rows.extend(
             evaluation.evaluate(
                 classifier,
@@ -223,7 +229,7 @@ def _evaluate(arguments: list[str]) -> None:
                 key=jax.random.key(options.seed),
                 corruptions=options.corruptions,
                 severities=options.severities,
-                on_test_set=on_test_set,
+                on_test_set=_counter(on_progress, num_sets),
             )
         )
 
@@ -266,6 +272,74 @@ def _print_rows(rows: list[dict], title: str) -> None:
     Console().print(table)
 
 
+def _corrupt(arguments: list[str]) -> None:
+    from jaxprune.corruptions import COMMON_CORRUPTIONS, CORRUPTIONS
+
+    @dataclasses.dataclass
+    class Corrupt:
+        """Write corrupted versions of a data set in CIFAR-10-C's layout (--out), or a picture of them (--preview)."""
+
+        dataset: str = "digits"
+        """A data set name, such as cifar10 or digits."""
+        out: str | None = None
+        """The folder to write; what is there already is kept."""
+        preview: str | None = None
+        """Draw one image under every corruption and severity into this file instead."""
+        names: tuple[str, ...] | None = None
+        """Corruptions; by default the 15 common ones, for a preview all."""
+        severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+        preset: str | None = None
+        """Whose constants: cifar, tiny_imagenet or imagenet; by default by the images' size."""
+        data_dir: str | None = None
+        """Where prepared data lies."""
+        split: str = "test"
+        limit: int | None = None
+        """Use the first so many images."""
+        index: int = 0
+        """Which image a preview shows."""
+        seed: int = 0
+        """Of the corruptions' randomness."""
+
+    options = _parse(Corrupt, "corrupt", arguments)
+    if (options.out is None) == (options.preview is None):
+        raise ValueError("jaxprune corrupt needs either --out DIR (write images) or --preview FILE.png (draw one)")
+    import jax
+
+    from jaxprune import corrupted_sets, data, evaluation
+
+    default = COMMON_CORRUPTIONS if options.out else CORRUPTIONS
+    names = tuple(options.names or default)
+    evaluation.check_corruptions(names, options.severities)
+    limit = options.limit if options.out else options.index + 1
+    dataset = data.load(options.dataset, split=options.split, data_dir=options.data_dir, limit=limit)
+    if options.preview:
+        if not 0 <= options.index < len(dataset):
+            raise ValueError(f"--index {options.index} is outside 0..{len(dataset) - 1}, the images of the split")
+        where = corrupted_sets.draw_gallery(
+            jax.random.key(options.seed),
+            dataset.images[options.index],
+            options.preview,
+            names=names,
+            severities=options.severities,
+            preset=options.preset,
+        )
+        sys.stdout.write(f"preview: {where}\n")
+        return
+    num_sets = len(names) * len(options.severities)
+    _with_progress(
+        lambda on_progress: corrupted_sets.write(
+            options.out,
+            dataset,
+            seed=options.seed,
+            names=names,
+            severities=options.severities,
+            preset=options.preset,
+            on_test_set=_counter(on_progress, num_sets),
+        )
+    )
+    sys.stdout.write(f"corrupted images: {options.out}\n")
+
+
 def _doctor(arguments: list[str]) -> None:
     @dataclasses.dataclass
     class Doctor:
@@ -284,4 +358,4 @@ def _doctor(arguments: list[str]) -> None:
     Console().print(table)
 
 
-COMMANDS = {"run": _run, "report": _report, "evaluate": _evaluate, "doctor": _doctor}
+COMMANDS = {"run": _run, "report": _report, "evaluate": _evaluate, "corrupt": _corrupt, "doctor": _doctor}

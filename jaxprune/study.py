@@ -6,6 +6,8 @@ under a temporary name and renamed; what exists is skipped. Everything random fo
 rows do not depend on where a run was interrupted.
 """
 
+import collections
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -190,6 +192,7 @@ class _Run:
         self.test = data.load(config.data.name, split="test", limit=config.data.test_limit, **where)
         # Made once: the training step is compiled once per optimizer object.
         self.optimizers = {part: self._optimizer(getattr(config, part)) for part in ("pretrain", "finetune")}
+        self.seconds = collections.Counter(_read_study(out).get("seconds", {}))
         self.done = 0.0
         self.total = len(config.seeds) * (
             self._training_cost(config.pretrain)
@@ -199,12 +202,24 @@ class _Run:
 
     def whole(self) -> None:
         for seed in self.config.seeds:
-            dense = self._dense(seed)
-            trained = {network: self._fine_tuned(network, dense) for network in networks(self.config, seed)}
+            with self._timed("training"):
+                dense = self._dense(seed)
+            with self._timed("fine-tuning"):
+                trained = {network: self._fine_tuned(network, dense) for network in networks(self.config, seed)}
             candidates = dict(self._candidates(dense, trained))
             for name in self._test_set_names():
-                self._evaluate(seed, name, candidates)
+                with self._timed("evaluation"):
+                    self._evaluate(seed, name, candidates)
                 self._gather()
+
+    @contextlib.contextmanager
+    def _timed(self, part: str):
+        """Adds the seconds that its block takes to `study.json`, over all the calls that a run took."""
+        start = time.monotonic()
+        yield
+        self.seconds[part] = round(self.seconds[part] + time.monotonic() - start, 1)
+        content = _read_study(self.out) | {"seconds": dict(self.seconds)}
+        write_atomically(self.out / "study.json", json.dumps(content, indent=2) + "\n")
 
     def _dense(self, seed: int) -> models.Classifier:
         config, path = self.config, self.out / "checkpoints" / f"seed{seed}-trained"
@@ -371,13 +386,9 @@ def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
     """Writes `study.json` into a new run folder, or checks that an existing one belongs to this study."""
     path = out / "study.json"
     if path.exists():
-        try:
-            found = json.loads(path.read_text())
-            there, found_hash = found["config"], found["config_hash"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); choose another --out, or delete {out}") from error
-        if found_hash != config_hash(config):
-            changes = ", ".join(_differences(there, config_dict(config)))
+        found = _read_study(out)
+        if found["config_hash"] != config_hash(config):
+            changes = ", ".join(_differences(found["config"], config_dict(config)))
             raise ValueError(
                 f"{out} holds a study with another configuration ({changes}); "
                 f"choose another --out, or delete {out} to start again"
@@ -397,6 +408,16 @@ def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
         content = epath.Path(config.model.checkpoint).read_bytes()
         provenance["checkpoint_sha256"] = hashlib.sha256(content).hexdigest()
     write_atomically(path, json.dumps(provenance, indent=2) + "\n")
+
+
+def _read_study(out: epath.Path) -> dict:
+    path = out / "study.json"
+    try:
+        found = json.loads(path.read_text())
+        found["config"], found["config_hash"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); choose another --out, or delete {out}") from error
+    return found
 
 
 def _differences(there, here, prefix: str = "") -> Iterator[str]:

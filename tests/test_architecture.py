@@ -20,6 +20,7 @@ ALLOWED = {
     "checkpoints": {"models", "pruning"},
     "training": {"pruning", "data", "models", "sharding"},
     "evaluation": {"models", "corruptions", "metrics", "sharding", "data"},
+    "corrupted_sets": {"corruptions", "data", "evaluation"},
     "report": {"metrics"},
 }
 EVERYTHING = set(ALLOWED) | {"study"}

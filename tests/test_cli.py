@@ -30,7 +30,7 @@ def saved(tmp_path_factory):
 
 
 BAD_INPUT = {
-    "unknown command": (["prun"], "unknown command 'prun'; known: run, report, evaluate, doctor"),
+    "unknown command": (["prun"], "unknown command 'prun'; known: run, report, evaluate, corrupt, doctor"),
     "no config": (["run"], "jaxprune run needs a configuration file first"),
     "missing config": (["run", "configs/none.py"], "no configuration file at configs/none.py"),
     "not python": (["run", "README.md"], "README.md is no Python file"),
@@ -44,6 +44,11 @@ BAD_INPUT = {
     "missing data": (
         ["evaluate", "absent.pt", "--dataset", "cifar10", "--data-dir", "/nonexistent"],
         "no prepared 'cifar10' in /nonexistent",
+    ),
+    "nothing to corrupt": (["corrupt", "--dataset", "digits"], "needs either --out DIR"),
+    "no such image": (
+        ["corrupt", "--preview", "x.png", "--index", "500"],
+        "--index 500 is outside 0..399",
     ),
     "no run": (["report", "/nonexistent"], "/nonexistent"),
 }

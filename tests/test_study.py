@@ -82,6 +82,8 @@ def test_provenance_is_written(finished):
     assert record["config"]["finetune"]["epochs"] == 1
     assert {"jaxprune", "jax", "flax"} <= record["versions"].keys()
     assert record["device"].startswith("cpu x8")
+    assert record["seconds"].keys() == {"training", "fine-tuning", "evaluation"}
+    assert min(record["seconds"].values()) > 0
 
 
 def test_progress_rises_to_the_end(finished):
@@ -127,6 +129,12 @@ def test_another_study_is_not_overwritten(finished):
     with pytest.raises(ValueError, match=r"another configuration \(finetune.epochs: 1 there, 3 here\); choose another"):
         study.run(other, out)
     assert (out / "rows.jsonl").read_text() == text
+
+
+def test_a_damaged_run_folder_is_refused(tmp_path):
+    (tmp_path / "study.json").write_text('{"study": "ti')
+    with pytest.raises(ValueError, match=r"study.json is damaged .*choose another --out"):
+        study.run(TINY, tmp_path)
 
 
 def test_where_files_lie_does_not_change_the_hash():

@@ -9,13 +9,17 @@ import difflib
 
 from jaxprune.data import digits, tfds_source
 from jaxprune.data.augment import AUGMENTATIONS, random_crop, random_crop_and_flip, random_flip
+from jaxprune.data.corrupted_folder import LABELS_FILE, MANIFEST_FILE, load_cifar_c
 from jaxprune.data.dataset import Dataset, refuse_test_split
 
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
+    "LABELS_FILE",
+    "MANIFEST_FILE",
     "Dataset",
     "load",
+    "load_cifar_c",
     "random_crop",
     "random_crop_and_flip",
     "random_flip",
