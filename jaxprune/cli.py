@@ -296,7 +296,9 @@ def _corrupt(arguments: list[str]) -> None:
         limit: int | None = None
         """Use the first so many images."""
         index: int = 0
-        """Which image a preview shows."""
+        """Which image of the data set a preview shows."""
+        image: str | None = None
+        """An image file that a preview shows instead."""
         seed: int = 0
         """Of the corruptions' randomness."""
 
@@ -310,14 +312,11 @@ def _corrupt(arguments: list[str]) -> None:
     default = COMMON_CORRUPTIONS if options.out else CORRUPTIONS
     names = tuple(options.names or default)
     evaluation.check_corruptions(names, options.severities)
-    limit = options.limit if options.out else options.index + 1
-    dataset = data.load(options.dataset, split=options.split, data_dir=options.data_dir, limit=limit)
+    source = {"name": options.dataset, "split": options.split, "data_dir": options.data_dir}
     if options.preview:
-        if not 0 <= options.index < len(dataset):
-            raise ValueError(f"--index {options.index} is outside 0..{len(dataset) - 1}, the images of the split")
         where = corrupted_sets.draw_gallery(
             jax.random.key(options.seed),
-            dataset.images[options.index],
+            _image_file(options.image) if options.image else _image_of(source, options.index),
             options.preview,
             names=names,
             severities=options.severities,
@@ -325,6 +324,7 @@ def _corrupt(arguments: list[str]) -> None:
         )
         sys.stdout.write(f"preview: {where}\n")
         return
+    dataset = data.load(**source, limit=options.limit)
     num_sets = len(names) * len(options.severities)
     _with_progress(
         lambda on_progress: corrupted_sets.write(
@@ -338,6 +338,26 @@ def _corrupt(arguments: list[str]) -> None:
         )
     )
     sys.stdout.write(f"corrupted images: {options.out}\n")
+
+
+def _image_of(source: dict, index: int):
+    from jaxprune import data
+
+    dataset = data.load(**source, limit=index + 1 if index >= 0 else 0)
+    if not 0 <= index < len(dataset):
+        raise ValueError(f"--index {index} is not in the {source['split']} split of {source['name']}; give 0 or more")
+    return dataset.images[index]
+
+
+def _image_file(path: str):
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is no image that Pillow can read; give a PNG or JPEG file") from error
 
 
 def _doctor(arguments: list[str]) -> None:

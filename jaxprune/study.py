@@ -414,9 +414,10 @@ def _read_study(out: epath.Path) -> dict:
     path = out / "study.json"
     try:
         found = json.loads(path.read_text())
-        found["config"], found["config_hash"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); choose another --out, or delete {out}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another --out, or delete {out}") from error
+    if not isinstance(found, dict) or not {"config", "config_hash"} <= found.keys():
+        raise ValueError(f"{path} is not a study's record; choose another --out, or delete {out}")
     return found
 
 

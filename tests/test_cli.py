@@ -48,8 +48,9 @@ BAD_INPUT = {
     "nothing to corrupt": (["corrupt", "--dataset", "digits"], "needs either --out DIR"),
     "no such image": (
         ["corrupt", "--preview", "x.png", "--index", "500"],
-        "--index 500 is outside 0..399",
+        "--index 500 is not in the test split of digits",
     ),
+    "no image": (["corrupt", "--preview", "x.png", "--image", "README.md"], "README.md is no image"),
     "no run": (["report", "/nonexistent"], "/nonexistent"),
 }
 
