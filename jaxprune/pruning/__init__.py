@@ -1,23 +1,74 @@
-"""Pruning: masks for the weights of a network, with jaxpruner's names, on current JAX."""
+"""Pruning: masks for the weights of a network, with jaxpruner's names, on current JAX.
+
+In one call, the study's weight pruning of a classifier (anything with `params` and `replace`):
+
+    sparse, masks = pruning.prune(classifier, method="weight", sparsity=0.7)
+    tx = pruning.masked_optimizer(optax.sgd(1e-3, momentum=0.9), masks)   # fine-tune: pruned weights stay exactly 0
+
+With an updater, on any parameters (Linen dicts, `nnx.State`, lists, one array), now or along training:
+
+    pruner = pruning.GlobalMagnitudePruning(sparsity=0.7, filter_fn=pruning.conv_kernels, use_normalization=False)
+    params, masks = pruner.instant_sparsify(params)
+    tx = pruning.pruned_optimizer(pruner, optax.sgd(0.1))
+
+Masks are trees like the parameters: uint8, 1 = keep, None where nothing is pruned. They save no time by themselves;
+physically smaller networks do.
+
+**Coming from jaxpruner**, which JAX 0.6 and later broke, change the import, and nothing else:
+
+    import jaxprune.pruning as jaxpruner
+    from jaxprune.pruning import sparsity_distributions, sparsity_schedules, sparsity_types
+
+Names, signatures, the state, mask format and results are the same, under jit, vmap and pmap. What you gain:
+
+- `nnx.State` and any other pytree as parameters; filters get the path as strings in all of them.
+- K sparsities in one call: `jax.vmap(lambda s: make_pruner(s).instant_sparsify(params))(sparsities)`, and many models
+  at once: `jax.vmap(pruner.instant_sparsify)(stacked_params)`.
+- The top-k without a sort: 25 million weights are ranked in a fraction of a second on a CPU, ties as before.
+- `pruned_optimizer` and `masked_optimizer`, with which `post_gradient_update` cannot be forgotten; and an infinite or
+  NaN weight is pruned to 0 like any other.
+- Packed masks everywhere, in SET and RigL too; masks in files; LAMP; summaries in bytes.
+- Mistakes that passed in silence are errors: a sparsity outside [0, 1), a filter that selects nothing, a
+  `custom_sparsity_map` entry that names no parameter, masks of other parameters, blocks larger than the array.
+
+What differs: the summaries of jaxpruner's `utils` are here, at the top; NaN scores rank last for every sparsity type; a
+block wider than the padding of jaxpruner allowed for works. Updaters without `rng_seed` still all use `PRNGKey(8)`:
+give a key. Updater objects of the original library itself work in `prune` and `pruned_optimizer`, see `original`.
+"""
 
 from jaxprune.pruning import (
     algorithms,
+    api,
     base_updater,
     filters,
     mask_calculator,
+    original,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
 )
 from jaxprune.pruning.algorithms import (
+    SET,
     GlobalMagnitudePruning,
     GlobalSaliencyPruning,
+    LampPruning,
     MagnitudePruning,
     RandomPruning,
+    RigL,
     SaliencyPruning,
+    StaticRandomSparse,
+    SteMagnitudePruning,
+    SteRandomPruning,
+)
+from jaxprune.pruning.api import (
+    ALGORITHM_REGISTRY,
+    all_algorithm_names,
+    create_updater_from_config,
+    register_algorithm,
 )
 from jaxprune.pruning.base_updater import BaseUpdater, NoPruning, SparseState, apply_mask
 from jaxprune.pruning.filters import FILTERS, conv_kernels, kernels, more_than_one_axis
+from jaxprune.pruning.mask_files import load_masks, save_masks
 from jaxprune.pruning.masking import MaskedOptimizerState, mask_params, masked_optimizer, pruned_optimizer
 from jaxprune.pruning.methods import METHODS, prune
 from jaxprune.pruning.sparsity_schedules import (
@@ -27,14 +78,24 @@ from jaxprune.pruning.sparsity_schedules import (
     PolynomialSchedule,
 )
 from jaxprune.pruning.sparsity_types import SparsityType
-from jaxprune.pruning.summary import summarize_sparsity
+from jaxprune.pruning.summary import (
+    Summary,
+    intersect_masks,
+    mask_overlap,
+    summarize,
+    summarize_intersection,
+    summarize_sparsity,
+)
 
 __all__ = [
+    "ALGORITHM_REGISTRY",
     "FILTERS",
     "METHODS",
+    "SET",
     "BaseUpdater",
     "GlobalMagnitudePruning",
     "GlobalSaliencyPruning",
+    "LampPruning",
     "MagnitudePruning",
     "MaskedOptimizerState",
     "NoPruning",
@@ -43,23 +104,39 @@ __all__ = [
     "PeriodicSchedule",
     "PolynomialSchedule",
     "RandomPruning",
+    "RigL",
     "SaliencyPruning",
     "SparseState",
     "SparsityType",
+    "StaticRandomSparse",
+    "SteMagnitudePruning",
+    "SteRandomPruning",
+    "Summary",
     "algorithms",
+    "all_algorithm_names",
+    "api",
     "apply_mask",
     "base_updater",
     "conv_kernels",
+    "create_updater_from_config",
     "filters",
+    "intersect_masks",
     "kernels",
+    "load_masks",
     "mask_calculator",
+    "mask_overlap",
     "mask_params",
     "masked_optimizer",
     "more_than_one_axis",
+    "original",
     "prune",
     "pruned_optimizer",
+    "register_algorithm",
+    "save_masks",
     "sparsity_distributions",
     "sparsity_schedules",
     "sparsity_types",
+    "summarize",
+    "summarize_intersection",
     "summarize_sparsity",
 ]

@@ -2,9 +2,12 @@
 
 A sort of 25 million numbers takes XLA about ten seconds on a CPU. Floats order like the integers of their bit patterns,
 so the k-th largest is found by bisection over 32 bits: at most 32 passes that each only compare and count. The loop
-stops as soon as a threshold separates exactly k entries.
+stops as soon as a threshold separates exactly k entries, and one more pass cuts the entries that tie at it.
 """
 
+import math
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int, Num, UInt
@@ -25,9 +28,8 @@ def largest(scores: Num[Array, " size"] | Bool[Array, " size"], count: Int[Array
         raise ValueError(f"at most {MAX_SIZE} scores can be ranked together, got {scores.size}; prune leaf by leaf")
     keys = ordered_keys(scores)
     threshold, reaching = _lowest_key_kept(keys, count)
-    index = lax.iota(jnp.int32, scores.size)
-    cut = _tie_cut(keys, index, threshold, count, reaching)
-    return (keys > threshold) | ((keys == threshold) & (index < cut))
+    cut = _tie_cut(keys, threshold, count, reaching)
+    return (keys > threshold) | ((keys == threshold) & (lax.iota(jnp.int32, scores.size) < cut))
 
 
 def ordered_keys(scores: Num[Array, " size"] | Bool[Array, " size"]) -> UInt[Array, " size"]:
@@ -50,9 +52,27 @@ def ordered_keys(scores: Num[Array, " size"] | Bool[Array, " size"]) -> UInt[Arr
     return jnp.where(jnp.isnan(scores), jnp.zeros_like(keys), keys)
 
 
+@jax.custom_batching.custom_vmap
 def _lowest_key_kept(keys: UInt[Array, " size"], count: Int[Array, ""]) -> tuple[UInt[Array, ""], Int[Array, ""]]:
     """Returns a key that at least `count` keys reach and how many do: more than `count` only where keys tie at it."""
+    return _bisect(keys, count)
 
+
+@_lowest_key_kept.def_vmap
+def _lowest_keys_kept(axis_size, in_batched, keys, count):
+    keys_batched, count_batched = in_batched
+    if count_batched and not keys_batched:
+        # Many counts of the same keys: one sort (of integers, which XLA sorts fast) serves them all.
+        ordered = lax.sort(keys, is_stable=False)
+        threshold = ordered[keys.size - count]
+        found = threshold, keys.size - jnp.searchsorted(ordered, threshold).astype(jnp.int32)
+    else:
+        axes = [0 if batched else None for batched in in_batched]
+        found = jax.vmap(_bisect, in_axes=axes, axis_size=axis_size)(keys, count)
+    return found, (True, True)
+
+
+def _bisect(keys: UInt[Array, " size"], count: Int[Array, ""]) -> tuple[UInt[Array, ""], Int[Array, ""]]:
     def unsettled(state):
         low, high, reaching = state
         return (low < high) & (reaching > count)
@@ -75,24 +95,35 @@ def _lowest_key_kept(keys: UInt[Array, " size"], count: Int[Array, ""]) -> tuple
 
 
 def _tie_cut(
-    keys: UInt[Array, " size"],
-    index: Int[Array, " size"],
-    threshold: UInt[Array, ""],
-    count: Int[Array, ""],
-    reaching: Int[Array, ""],
+    keys: UInt[Array, " size"], threshold: UInt[Array, ""], count: Int[Array, ""], reaching: Int[Array, ""]
 ) -> Int[Array, ""]:
-    """Returns the index before which the keys equal to the threshold are kept: all of them when none is too many."""
-    wanted = count - jnp.sum(keys > threshold, dtype=jnp.int32)
+    """Returns the index before which the keys equal to the threshold are kept.
+
+    One pass counts the ties of each of about sqrt(size) blocks; the cut is then looked for inside one block.
+    """
+    length = math.isqrt(keys.size) + 1
+    padding = -keys.size % length
+    blocks = jnp.pad(keys, (0, padding)).reshape(-1, length)
+    ties = jnp.sum(blocks == threshold, axis=1, dtype=jnp.int32)
+    # The padding comes last, so it is never reached; it only must not count among the ties that there are.
+    above = reaching - (jnp.sum(ties) - jnp.where(threshold == 0, padding, 0))
+    block = _prefix_reaching(ties, count - above) - 1
+    before = jnp.sum(jnp.where(jnp.arange(ties.size) < block, ties, 0))
+    inside = lax.dynamic_index_in_dim(blocks, block, keepdims=False) == threshold
+    return block * length + _prefix_reaching(inside.astype(jnp.int32), count - above - before)
+
+
+def _prefix_reaching(weights: Int[Array, " size"], wanted: Int[Array, ""]) -> Int[Array, ""]:
+    """Returns the length, at least 1, of the shortest prefix whose sum reaches `wanted`."""
 
     def unsettled(bounds):
         return bounds[0] < bounds[1]
 
     def halve(bounds):
         low, high = bounds
-        middle = low + (high - low) // 2
-        enough = jnp.sum((keys == threshold) & (index < middle), dtype=jnp.int32) >= wanted
+        middle = (low + high) // 2
+        enough = jnp.sum(jnp.where(jnp.arange(weights.size) < middle, weights, 0)) >= wanted
         return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
-    size = jnp.array(keys.size, jnp.int32)
-    cut, _ = lax.while_loop(unsettled, halve, (jnp.where(reaching > count, 0, size), size))
-    return cut
+    one, all_of_them = jnp.array(1, jnp.int32), jnp.array(weights.size, jnp.int32)
+    return lax.while_loop(unsettled, halve, (one, all_of_them))[0]

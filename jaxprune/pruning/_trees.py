@@ -63,14 +63,21 @@ def sorted_by_name(params) -> list[tuple[Names, Any]]:
     return [named[position] for position in sorted(range(len(named)), key=order)]
 
 
+def flatten_entries(masks) -> list[tuple[list[str | int], Any]]:
+    """Returns (path, mask) for every mask, None included; integers of the path (list positions) stay integers."""
+    flat = jax.tree_util.tree_flatten_with_path(masks, is_leaf=lambda node: node is None or _is_variable(node))[0]
+    entries = []
+    for path, node in flat:
+        # A variable without an array has no leaves: its mask is None.
+        mask = next(iter(jax.tree.leaves(node)), None) if _is_variable(node) else node
+        keys = [_entry(key) for key in path]
+        entries.append(([key if isinstance(key, int) else str(key) for key in keys], mask))
+    return entries
+
+
 def named_masks(masks) -> dict[Names, Any]:
     """Returns {names: mask}, None masks included."""
-    flat = jax.tree_util.tree_flatten_with_path(masks, is_leaf=lambda node: node is None or _is_variable(node))[0]
-    # A variable without an array has no leaves: its mask is None.
-    return {
-        names_of(path) or SINGLE_ARRAY: next(iter(jax.tree.leaves(node)), None) if _is_variable(node) else node
-        for path, node in flat
-    }
+    return {tuple(map(str, path)) or SINGLE_ARRAY: mask for path, mask in flatten_entries(masks)}
 
 
 def align_masks(masks, params, *, check_shapes: bool = True):

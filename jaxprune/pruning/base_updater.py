@@ -54,6 +54,11 @@ def unpack_mask(packed, shape):
     return jnp.unpackbits(packed, count=size).reshape(shape)
 
 
+def unpack_masks(masks, params):
+    """Returns the uint8 masks whose packed bits are `masks`."""
+    return jax.tree.map(lambda param, mask: None if mask is None else unpack_mask(mask, param.shape), params, masks)
+
+
 @dataclasses.dataclass
 class BaseUpdater:
     """Prunes parameters by scores; a criterion is a subclass with `calculate_scores`.
@@ -65,7 +70,7 @@ class BaseUpdater:
         sparsity_type: which weights live or die together (`sparsity_types`).
         sparsity_distribution_fn: from parameters to a tree of sparsities, None where nothing is pruned
             (`sparsity_distributions`).
-        rng_seed: the key of random criteria; `PRNGKey(8)` when None, as in jaxpruner.
+        rng_seed: the key of random criteria, or an integer to make one of; `PRNGKey(8)` when None, as in jaxpruner.
         use_packed_masks: masks are kept as `jnp.packbits` of themselves, an eighth of the memory.
         topk_fn: from scores and sparsity to a mask; by default that of the sparsity type.
     """
@@ -82,8 +87,8 @@ class BaseUpdater:
     def __post_init__(self):
         if self.topk_fn is None:
             self.topk_fn = mask_calculator.get_topk_fn(self.sparsity_type)
-        if self.rng_seed is None:
-            self.rng_seed = jax.random.PRNGKey(DEFAULT_SEED)
+        if self.rng_seed is None or isinstance(self.rng_seed, int):
+            self.rng_seed = jax.random.PRNGKey(DEFAULT_SEED if self.rng_seed is None else self.rng_seed)
 
     def apply_masks(self, params, masks, is_packed=False):
         """Returns the parameters with exact zeros where masks are 0; `is_packed=None` means the updater's own form."""
@@ -192,9 +197,7 @@ class BaseUpdater:
         return jax.tree.map(jnp.packbits, masks) if self.use_packed_masks else masks
 
     def _unpack(self, masks, params):
-        if not self.use_packed_masks:
-            return masks
-        return jax.tree.map(lambda param, mask: None if mask is None else unpack_mask(mask, param.shape), params, masks)
+        return unpack_masks(masks, params) if self.use_packed_masks else masks
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxprune.pruning._trees import align_masks
-from jaxprune.pruning.base_updater import apply_mask
+from jaxprune.pruning.base_updater import apply_mask, unpack_masks
 
 
 class MaskedOptimizerState(NamedTuple):
@@ -67,7 +67,8 @@ def pruned_optimizer(updater, inner):
     """Returns `updater.wrap_optax(inner)` whose updates also bring pruned weights to exactly 0.
 
     With it, `post_gradient_update` need not be called. The state is the same `SparseState`. Make it the outermost
-    transformation. Straight-through updaters keep their dense weights: their masks are None.
+    transformation. The updater may be the original jaxpruner's. Straight-through updaters keep their dense weights:
+    their masks are None.
     """
     wrapped = optax.with_extra_args_support(updater.wrap_optax(inner))
 
@@ -75,7 +76,7 @@ def pruned_optimizer(updater, inner):
         updates, state = wrapped.update(updates, state, params, **kwargs)
         masks = align_masks(state.masks, params, check_shapes=False)
         if updater.use_packed_masks:
-            masks = updater._unpack(masks, params)
+            masks = unpack_masks(masks, params)
         return hold_at_zero(updates, params, masks), state
 
     return optax.GradientTransformationExtraArgs(wrapped.init, update)

@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any
 
 from jaxprune.pruning import filters, sparsity_distributions
-from jaxprune.pruning.algorithms import GlobalMagnitudePruning, MagnitudePruning, RandomPruning
+from jaxprune.pruning.algorithms import GlobalMagnitudePruning, LampPruning, MagnitudePruning, RandomPruning
+from jaxprune.pruning.base_updater import unpack_masks
 from jaxprune.pruning.masking import mask_params
 
 
@@ -20,6 +21,17 @@ def weight_per_layer(params, sparsity, key):
     return MagnitudePruning(sparsity_distribution_fn=_uniform(sparsity)).instant_sparsify(params)[1]
 
 
+def weight_erk(params, sparsity, key):
+    """Returns masks by the smallest |w| of each convolution kernel, at Erdos-Renyi-Kernel sparsities."""
+    erk = partial(sparsity_distributions.erk, sparsity=sparsity, filter_fn=filters.conv_kernels)
+    return MagnitudePruning(sparsity_distribution_fn=erk).instant_sparsify(params)[1]
+
+
+def lamp(params, sparsity, key):
+    """Returns masks by one threshold on the layer-adaptive magnitudes of all convolution kernels (Lee et al. 2021)."""
+    return LampPruning(sparsity=sparsity, filter_fn=filters.conv_kernels).instant_sparsify(params)[1]
+
+
 def random(params, sparsity, key):
     """Returns random masks of each convolution kernel, all at the same sparsity: the control; needs a key."""
     if key is None:
@@ -30,24 +42,37 @@ def random(params, sparsity, key):
 METHODS: dict[str, Callable[..., Any]] = {
     "weight": weight,
     "weight_per_layer": weight_per_layer,
+    "weight_erk": weight_erk,
+    "lamp": lamp,
     "random": random,
 }
 
 
-def prune(classifier, *, method, sparsity, key=None):
+def prune(classifier, *, method, sparsity=None, key=None):
     """Returns (classifier with pruned parameters, masks).
 
-    `classifier` is anything with `params` and `replace(params=...)`; `sparsity` in [0, 1) is the fraction of the
-    weights of all 2-D convolution kernels that go; `key` is for methods that draw.
+    `classifier` is anything with `params` and `replace(params=...)`. `method` is a name in `METHODS`; then `sparsity`
+    in [0, 1) is the fraction of the weights of all 2-D convolution kernels that go, and `key` is for methods that draw.
+    Or `method` is an updater, ours or the original jaxpruner's, which brings its own sparsity.
 
     Raises `ValueError` for an unknown method, a sparsity outside [0, 1), parameters without convolution kernels, or a
     random method without a key.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}")
-    sparsity_distributions.check_sparsity(sparsity)
-    masks = METHODS[method](classifier.params, sparsity, key)
+    if hasattr(method, "instant_sparsify"):
+        if sparsity is not None or key is not None:
+            raise ValueError("an updater has its own sparsity and key: give them to the updater, not to prune")
+        masks = _masks_of(method, classifier.params)
+    elif method not in METHODS:
+        raise ValueError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}, or give an updater")
+    else:
+        sparsity_distributions.check_sparsity(sparsity)
+        masks = METHODS[method](classifier.params, sparsity, key)
     return classifier.replace(params=mask_params(classifier.params, masks)), masks
+
+
+def _masks_of(updater, params):
+    masks = updater.instant_sparsify(params)[1]
+    return unpack_masks(masks, params) if updater.use_packed_masks else masks
 
 
 def _uniform(sparsity):

@@ -106,6 +106,8 @@ def get_sparsities_erdos_renyi(
 
 def check_sparsity(sparsity, what: str = "sparsity") -> None:
     """Raises `ValueError` unless the sparsity is one number in [0, 1); a traced number passes."""
+    if sparsity is None or isinstance(sparsity, str):
+        raise ValueError(f"{what} must be a number in [0, 1), the fraction of weights to remove; got {sparsity!r}")
     if np.ndim(sparsity) != 0:
         raise ValueError(
             f"{what} must be one number, got an array of shape {np.shape(sparsity)}; use jax.vmap for several at once"

@@ -1,0 +1,93 @@
+"""The original jaxpruner's updaters, where it is installed."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxprune import pruning
+from jaxprune.pruning import sparsity_distributions
+
+installed = pytest.mark.skipif(
+    not pruning.original.is_installed(), reason="the original jaxpruner is not installed (it is on no package index)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    params: Any
+
+    def replace(self, **changes):
+        return dataclasses.replace(self, **changes)
+
+
+@pytest.fixture
+def net(rng):
+    return Net({"conv": {"kernel": jnp.asarray(rng.normal(size=(3, 3, 2, 4)).astype(np.float32)), "bias": jnp.ones(4)}})
+
+
+def test_updaters_are_accepted_by_prune(net):
+    for packed in (False, True):
+        updater = pruning.MagnitudePruning(
+            sparsity_distribution_fn=functools.partial(sparsity_distributions.uniform, sparsity=0.5),
+            use_packed_masks=packed,
+        )
+        pruned, masks = pruning.prune(net, method=updater)
+        assert masks["conv"]["kernel"].shape == (3, 3, 2, 4)
+        np.testing.assert_array_equal(pruned.params["conv"]["kernel"] == 0, masks["conv"]["kernel"] == 0)
+    with pytest.raises(ValueError, match="an updater has its own sparsity and key"):
+        pruning.prune(net, method=updater, sparsity=0.5)
+
+
+def test_tree_map_is_restored_only_where_it_is_missing(monkeypatch):
+    monkeypatch.delattr(jax, "tree_map", raising=False)
+    pruning.original.restore_tree_map()
+    assert jax.tree_map(lambda x: x + 1, {"a": 1}) == {"a": 2}
+    own = object()
+    monkeypatch.setattr(jax, "tree_map", own)
+    pruning.original.restore_tree_map()
+    assert jax.tree_map is own
+
+
+def test_a_missing_library_is_explained(monkeypatch):
+    monkeypatch.setattr(pruning.original, "is_installed", lambda: False)
+    with pytest.raises(ImportError, match="install it from its repository google-research/jaxpruner, or go on with"):
+        pruning.original.load()
+
+
+@installed
+@pytest.mark.parametrize("name", ["MagnitudePruning", "RandomPruning", "GlobalMagnitudePruning"])
+def test_original_updaters_give_our_masks(name, net):
+    original = pruning.original.load()
+    results = []
+    for library, uniform in (
+        (pruning, sparsity_distributions.uniform),
+        (original, original.sparsity_distributions.uniform),
+    ):
+        options = (
+            {"sparsity": 0.6}
+            if name.startswith("Global")
+            else {"sparsity_distribution_fn": functools.partial(uniform, sparsity=0.6)}
+        )
+        results.append(pruning.prune(net, method=getattr(library, name)(**options)))
+    jax.tree.map(np.testing.assert_array_equal, results[0][1], results[1][1])
+
+
+@installed
+def test_original_updaters_hold_their_masks_in_our_optimiser(net):
+    original = pruning.original.load()
+    updater = original.MagnitudePruning(
+        scheduler=original.OneShotSchedule(target_step=0),
+        sparsity_distribution_fn=functools.partial(original.sparsity_distributions.uniform, sparsity=0.5),
+    )
+    tx = pruning.pruned_optimizer(updater, optax.adamw(0.1))
+    params, state = net.params, tx.init(net.params)
+    for _ in range(3):
+        updates, state = tx.update(params, state, params)
+        params = optax.apply_updates(params, updates)
+        assert int((params["conv"]["kernel"] == 0).sum()) == 36
