@@ -1,4 +1,4 @@
-"""The command line: `jaxprune run | report | evaluate | corrupt | doctor`.
+"""The command line: `jaxprune run | report | evaluate | prune | corrupt | doctor`.
 
 Bad input ends with one line on standard error and exit code 2; finished work stays.
 """
@@ -17,6 +17,7 @@ _USAGE = """usage: jaxprune COMMAND ...
   run CONFIG.py [--out DIR] [--study.FIELD VALUE ...]   run a study, or what is left of it, and write its report
   report DIR                                            write tables, figures and report.html from a run's rows
   evaluate CHECKPOINT --dataset NAME ...                one model: clean and corrupted accuracy and calibration
+  prune CHECKPOINT --sparsity 0.7 --out DIR ...         prune one model and save it with its masks
   corrupt --dataset NAME --out DIR ...                  write a CIFAR-10-C style folder, or draw a gallery
   doctor                                                devices, versions, data, and what is missing
 
@@ -179,8 +180,36 @@ def _write_report(run_folder) -> None:
     sys.stdout.write(f"report: {report.write(run_folder)}\n")
 
 
+@dataclasses.dataclass
+class _TorchOptions:
+    """What a PyTorch file does not say about itself; a folder that jaxprune saved says it all."""
+
+    model: str = "resnet20"
+    """The architecture of a PyTorch file."""
+    shortcut: str = "subsample"
+    """The ResNet shortcut of a PyTorch file: subsample or average_pool."""
+    mean: tuple[float, ...] | None = None
+    """Input normalisation of a PyTorch file; by default the data set's, or CIFAR-10's."""
+    std: tuple[float, ...] | None = None
+
+
+def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mean, std):
+    from jaxprune import checkpoints, models
+
+    if os.path.isdir(path):
+        return checkpoints.load(path).classifier
+    return models.from_torch(
+        path,
+        name=options.model,
+        num_classes=num_classes,
+        mean=options.mean or mean,
+        std=options.std or std,
+        shortcut=options.shortcut,
+    )
+
+
 def _evaluate(arguments: list[str]) -> None:
-    from tyro.conf import Positional
+    from tyro.conf import OmitArgPrefixes, Positional
 
     from jaxprune.corruptions import CORRUPTIONS
 
@@ -197,18 +226,12 @@ def _evaluate(arguments: list[str]) -> None:
         split: str = "test"
         limit: int | None = None
         """Use the first so many images."""
-        model: str = "resnet20"
-        """The architecture of a PyTorch file."""
-        shortcut: str = "subsample"
-        """The ResNet shortcut of a PyTorch file: subsample or average_pool."""
-        mean: tuple[float, ...] | None = None
-        """Input normalisation of a PyTorch file; by default the data set's."""
-        std: tuple[float, ...] | None = None
         corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
         """Names; give none to measure clean images only."""
         severities: tuple[int, ...] = (1, 2, 3, 4, 5)
         seed: int = 0
         """Of the corruptions' randomness."""
+        torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
     options = _parse(Evaluate, "evaluate", arguments)
     import jax
@@ -217,7 +240,9 @@ def _evaluate(arguments: list[str]) -> None:
 
     evaluation.check_corruptions(options.corruptions, options.severities)
     dataset = data.load(options.dataset, split=options.split, data_dir=options.data_dir, limit=options.limit)
-    classifier = _load_classifier(options, dataset)
+    classifier = _load_classifier(
+        options.checkpoint, options.torch, num_classes=dataset.num_classes, mean=dataset.mean, std=dataset.std
+    )
     num_sets = 1 + len(options.corruptions) * len(options.severities)
     rows = []
 
@@ -237,19 +262,46 @@ def _evaluate(arguments: list[str]) -> None:
     _print_rows(rows, f"{options.checkpoint} on {len(dataset)} {options.split} images of {options.dataset}")
 
 
-def _load_classifier(options, dataset):
-    from jaxprune import checkpoints, models
+def _prune(arguments: list[str]) -> None:
+    from tyro.conf import OmitArgPrefixes, Positional
 
-    if os.path.isdir(options.checkpoint):
-        return checkpoints.load(options.checkpoint).classifier
-    return models.from_torch(
+    @dataclasses.dataclass
+    class Prune:
+        """Prune a model and save it with its masks; no fine-tuning."""
+
+        checkpoint: Positional[str]
+        """A PyTorch .pt file, or a folder that jaxprune saved."""
+        sparsity: float
+        """The fraction of the convolution weights to remove, in [0, 1)."""
+        out: str
+        """The folder to write: a checkpoint that every jaxprune command reads."""
+        method: str = "weight"
+        """A pruning method, such as weight or random."""
+        seed: int = 0
+        """Of methods that draw."""
+        num_classes: int = 10
+        """The number of classes of a PyTorch file."""
+        torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
+
+    options = _parse(Prune, "prune", arguments)
+    if os.path.exists(options.out):
+        raise ValueError(f"{options.out} exists already; give --out a new folder, or delete it")
+    import jax
+
+    from jaxprune import checkpoints, data, pruning
+
+    classifier = _load_classifier(
         options.checkpoint,
-        name=options.model,
-        num_classes=dataset.num_classes,
-        mean=options.mean or dataset.mean,
-        std=options.std or dataset.std,
-        shortcut=options.shortcut,
+        options.torch,
+        num_classes=options.num_classes,
+        mean=data.CIFAR10_MEAN,
+        std=data.CIFAR10_STD,
     )
+    key = jax.random.key(options.seed)
+    sparse, masks = pruning.prune(classifier, method=options.method, sparsity=options.sparsity, key=key)
+    metadata = {"method": options.method, "sparsity": options.sparsity, "seed": options.seed}
+    checkpoints.save(options.out, sparse, masks=masks, metadata=metadata | {"source": options.checkpoint})
+    sys.stdout.write(f"{pruning.summarize(sparse, masks)}\nMasks make no forward pass faster. Saved: {options.out}\n")
 
 
 def _print_rows(rows: list[dict], title: str) -> None:
@@ -378,4 +430,11 @@ def _doctor(arguments: list[str]) -> None:
     Console().print(table)
 
 
-COMMANDS = {"run": _run, "report": _report, "evaluate": _evaluate, "corrupt": _corrupt, "doctor": _doctor}
+COMMANDS = {
+    "run": _run,
+    "report": _report,
+    "evaluate": _evaluate,
+    "prune": _prune,
+    "corrupt": _corrupt,
+    "doctor": _doctor,
+}

@@ -30,7 +30,7 @@ def saved(tmp_path_factory):
 
 
 BAD_INPUT = {
-    "unknown command": (["prun"], "unknown command 'prun'; known: run, report, evaluate, corrupt, doctor"),
+    "unknown command": (["prun"], "unknown command 'prun'; known: run, report, evaluate, prune, corrupt, doctor"),
     "no config": (["run"], "jaxprune run needs a configuration file first"),
     "missing config": (["run", "configs/none.py"], "no configuration file at configs/none.py"),
     "not python": (["run", "README.md"], "README.md is no Python file"),
@@ -101,6 +101,33 @@ def test_evaluate_prints_a_table(saved, capsys):
         ("contrast", "1"),
         ("contrast", "5"),
     ]
+
+
+def test_prune_writes_a_checkpoint_with_masks(saved, tmp_path, capsys):
+    out = tmp_path / "sparse"
+    assert cli.main(["prune", str(saved), "--sparsity", "0.75", "--out", str(out)]) == 0
+    assert "total" in capsys.readouterr().out
+    pruned = checkpoints.load(out)
+    kernels = [leaf for leaf in jax.tree.leaves(pruned.classifier.params) if leaf.ndim == 4]
+    masks = jax.tree.leaves(pruned.masks)
+    assert len(masks) == len(kernels)
+    zeros = sum(int((leaf == 0).sum()) for leaf in kernels)
+    assert zeros == sum(int((mask == 0).sum()) for mask in masks)
+    size = sum(leaf.size for leaf in kernels)
+    assert size - zeros == round(size * 0.25)
+    assert pruned.metadata["method"] == "weight"
+    assert cli.main(["prune", str(saved), "--sparsity", "0.5", "--out", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--sparsity", "1.5"], "sparsity"), (["--sparsity", "0.5", "--method", "wait"], "unknown pruning method 'wait'")],
+)
+def test_prune_refuses_what_it_cannot_do(saved, tmp_path, options, message, capsys):
+    assert cli.main(["prune", str(saved), "--out", str(tmp_path / "x"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_doctor_names_devices_versions_and_data(capsys, monkeypatch, tmp_path):

@@ -10,10 +10,12 @@ import difflib
 from jaxprune.data import digits, tfds_source
 from jaxprune.data.augment import AUGMENTATIONS, random_crop, random_crop_and_flip, random_flip
 from jaxprune.data.corrupted_folder import LABELS_FILE, MANIFEST_FILE, load_cifar_c
-from jaxprune.data.dataset import Dataset, refuse_test_split
+from jaxprune.data.dataset import CIFAR10_MEAN, CIFAR10_STD, Dataset, refuse_test_split
 
 __all__ = [
     "AUGMENTATIONS",
+    "CIFAR10_MEAN",
+    "CIFAR10_STD",
     "DATASETS",
     "LABELS_FILE",
     "MANIFEST_FILE",
