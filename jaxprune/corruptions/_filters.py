@@ -15,9 +15,6 @@ from jaxtyping import Array, Float
 from jaxprune.corruptions._image import Image, Severity, at_severity
 from jaxprune.corruptions._matrices import gaussian_taps
 
-# scipy.ndimage and skimage cut a Gaussian at this many standard deviations.
-_TRUNCATE = 4.0
-
 # The largest fraction that is kept below a whole number: float32 holds 255 + this and truncates it to 255.
 _LARGEST_FRACTION = 1 - 2.0**-12
 
@@ -35,34 +32,53 @@ def add_correction(values: Float[Array, "*size"], correction: Float[Array, "*siz
     return whole + carry + jnp.minimum(rest - carry, _LARGEST_FRACTION)
 
 
-def gaussian_correction(image: Image, sigmas: tuple[int | float, ...], severity: Severity) -> Image:
-    """Returns `gaussian(image) - image` for skimage's `gaussian`: cut at 4 sigma, edge pixels repeated."""
-    table = _gaussian_weights(sigmas)
+# Up to this reach the taps are unrolled into one fused sum; longer filters loop over them.
+_LONGEST_UNROLLED = 8
+
+
+def gaussian_correction(
+    image: Image,
+    sigmas: tuple[int | float, ...],
+    severity: Severity,
+    *,
+    truncate: float = 4.0,
+    border: str = "edge",
+) -> Image:
+    """Returns `gaussian(image) - image`, the Gaussian cut at `truncate` standard deviations.
+
+    The defaults are those of skimage's `gaussian`; `border` is a mode of `jnp.pad`.
+    """
+    height, width, channels = image.shape
+    table = _gaussian_weights(sigmas, truncate)
     weights = at_severity(table, severity)
     reach = table.shape[1]
 
-    def along(axis, values):
-        size = values.shape[axis]
-        padded = jnp.pad(
-            values, [(reach, reach) if other == axis else (0, 0) for other in range(values.ndim)], mode="edge"
-        )
-        shifted = [lax.slice_in_dim(padded, start, start + size, axis=axis) for start in range(2 * reach + 1)]
-        return sum(
-            (
-                weights[step - 1] * (shifted[reach - step] + shifted[reach + step] - 2 * values)
-                for step in range(1, reach + 1)
-            ),
-            start=jnp.zeros_like(values),
-        )
+    def along(axis, lines):
+        # Pixels of one row are `channels` values apart, so that the last axis is long and contiguous.
+        stride = (1, channels)[axis]
+        pixels = lines.reshape(height, width, channels)
+        padded = jnp.pad(pixels, [(reach, reach) if other == axis else (0, 0) for other in range(3)], mode=border)
+        padded = padded.reshape(padded.shape[0], -1)
 
-    across = along(1, image)
-    return along(0, image) + along(0, across) + across
+        def shifted(step):
+            return lax.dynamic_slice_in_dim(padded, (reach + step) * stride, lines.shape[axis], axis)
+
+        def add(step, total):
+            return total + weights[step] * (shifted(-1 - step) + shifted(1 + step) - 2 * lines)
+
+        if reach <= _LONGEST_UNROLLED:
+            return functools.reduce(lambda total, step: add(step, total), range(reach), jnp.zeros_like(lines))
+        return lax.fori_loop(0, (weights > 0).sum(), add, 0 * lines)
+
+    lines = image.reshape(height, width * channels)
+    across = along(1, lines)
+    return (along(0, lines) + along(0, across) + across).reshape(image.shape)
 
 
 @functools.cache
-def _gaussian_weights(sigmas: tuple[int | float, ...]) -> np.ndarray:
+def _gaussian_weights(sigmas: tuple[int | float, ...], truncate: float) -> np.ndarray:
     """Returns [severity, reach]: the weights of the pixels 1, 2, ... away."""
-    reaches = [int(_TRUNCATE * sigma + 0.5) for sigma in sigmas]
+    reaches = [int(truncate * sigma + 0.5) for sigma in sigmas]
     weights = np.zeros((len(sigmas), max(reaches)))
     for row, sigma, reach in zip(weights, sigmas, reaches, strict=True):
         row[:reach] = gaussian_taps(sigma, reach)[reach + 1 :]
@@ -75,18 +91,19 @@ def kernel_correction(image: Image, kernels: tuple[np.ndarray, ...], severity: S
     offsets, weights, counts = _tap_pairs(kernels)
     height, width, channels = image.shape
     reach = int(np.abs(offsets).max())
-    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect").reshape(height + 2 * reach, -1)
+    lines = image.reshape(height, width * channels)
     offsets, weights = at_severity(offsets, severity), at_severity(weights, severity)
 
     def shifted(offset):
-        return lax.dynamic_slice(padded, (reach + offset[0], reach + offset[1], 0), (height, width, channels))
+        return lax.dynamic_slice(padded, (reach + offset[0], (reach + offset[1]) * channels), lines.shape)
 
     def add(pair, total):
         offset = offsets[pair]
-        return total + weights[pair] * (shifted(offset) + shifted(-offset) - 2 * image)
+        return total + weights[pair] * (shifted(offset) + shifted(-offset) - 2 * lines)
 
     excess = at_severity(np.array([kernel.sum(dtype=np.float64) - 1 for kernel in kernels]), severity)
-    return lax.fori_loop(0, at_severity(counts, severity), add, excess * image)
+    return lax.fori_loop(0, at_severity(counts, severity), add, excess * lines).reshape(image.shape)
 
 
 def _tap_pairs(kernels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

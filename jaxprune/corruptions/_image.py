@@ -58,12 +58,6 @@ def along_columns(image: Float[Array, "height width channels"], matrix: Float[Ar
     return jnp.einsum("ij,hjc->hic", matrix, image, precision=lax.Precision.HIGHEST)
 
 
-def separable(image: Image, table: tuple[np.ndarray, np.ndarray], severity: Severity) -> Image:
-    """Returns `rows @ image @ columns.T` with the severity's matrices of a (rows, columns) pair of tables."""
-    rows, columns = (at_severity(matrices, severity) for matrices in table)
-    return along_rows(along_columns(image, columns), rows)
-
-
 def pixels_at(
     image: Shaped[Array, "from_height from_width channels"],
     rows: Int[Array, "height width"],

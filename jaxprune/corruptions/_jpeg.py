@@ -1,9 +1,9 @@
 """The trip of an 8-bit image through a JPEG file, without the file: what libjpeg-turbo's encoder and decoder lose.
 
 Huffman coding is lossless, so only colour conversion, chroma subsampling (4:2:0), the cosine transform and
-quantisation are computed. The "exact" method does so in libjpeg's integer arithmetic (`jccolor.c`, `jcsample.c`, `jfdctint.c`,
-`jcdctmgr.c`, `jidctint.c`, `jdsample.c`, `jdcolor.c`) and gives its pixels bit by bit. The "float" method uses a float32
-cosine transform without the roundings in between.
+quantisation are computed. The "exact" method does so in the integer arithmetic of libjpeg's `jccolor.c`, `jcsample.c`,
+`jfdctint.c`, `jcdctmgr.c`, `jidctint.c`, `jdsample.c` and `jdcolor.c`, and gives its pixels bit by bit. The "float"
+method uses a float32 cosine transform without the roundings in between.
 """
 
 import jax.numpy as jnp
@@ -54,8 +54,10 @@ def jpeg_round_trip(
         return _through_blocks(image[..., 0], tables[0], method)[..., None].astype(jnp.float32)
     luma, blue, red = _to_ycc(image)
     luma = _through_blocks(luma, tables[0], method)
+    half_width = (width + 1) // 2
     blue, red = (
-        _upsample(_through_blocks(_downsample(chroma), tables[1], method))[:height, :width] for chroma in (blue, red)
+        _upsample(_through_blocks(_downsample(chroma), tables[1], method)[:, :half_width])[:height, :width]
+        for chroma in (blue, red)
     )
     return _to_rgb(luma, blue, red).astype(jnp.float32)
 
@@ -81,15 +83,18 @@ def _to_rgb(luma: Array, blue: Array, red: Array) -> Int[Array, "height width 3"
     return jnp.clip(jnp.stack(colors, axis=-1), 0, 255)
 
 
-def _pad(plane: Int[Array, "height width"], multiple: int) -> Array:
-    """Repeats the last row and column up to a multiple of a length."""
+def _pad(plane: Int[Array, "height width"], down: int, right: int) -> Array:
+    """Repeats the last row and column until the height and the width are multiples of two lengths."""
     height, width = plane.shape
-    return jnp.pad(plane, ((0, -height % multiple), (0, -width % multiple)), mode="edge")
+    return jnp.pad(plane, ((0, -height % down), (0, -width % right)), mode="edge")
 
 
 def _downsample(plane: Int[Array, "height width"]) -> Array:
-    """Returns the means of 2 x 2 pixels; .5 is rounded down and up in turn, column by column (1, 2, 1, 2, ...)."""
-    plane = _pad(plane, 2)
+    """Returns the means of 2 x 2 pixels; .5 is rounded down and up in turn, column by column (1, 2, 1, 2, ...).
+
+    Like libjpeg's, blocks are filled up to the right before the means are taken and downwards after.
+    """
+    plane = _pad(plane, 2, 2 * _BLOCK)
     total = plane[0::2, 0::2] + plane[0::2, 1::2] + plane[1::2, 0::2] + plane[1::2, 1::2]
     bias = 1 + np.arange(total.shape[1], dtype=np.int32) % 2
     return (total + bias[None]) >> 2
@@ -115,7 +120,7 @@ def _upsample(plane: Int[Array, "height width"]) -> Array:
 def _through_blocks(plane: Int[Array, "height width"], table: Int[Array, "8 8"], method: str) -> Array:
     """Returns the plane after transform, quantisation, and back, whole numbers 0..255."""
     height, width = plane.shape
-    plane = _pad(plane, _BLOCK)
+    plane = _pad(plane, _BLOCK, _BLOCK)
     shape = (plane.shape[0] // _BLOCK, _BLOCK, plane.shape[1] // _BLOCK, _BLOCK)
     blocks = plane.reshape(shape).transpose(1, 3, 0, 2) - _CENTER
     blocks = (_exact_round_trip if method == "exact" else _float_round_trip)(blocks, table[..., None, None])

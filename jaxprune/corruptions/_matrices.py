@@ -7,9 +7,6 @@ import math
 
 import numpy as np
 
-# scipy.ndimage and skimage cut a Gaussian at this many standard deviations.
-_GAUSSIAN_TRUNCATE = 4.0
-
 
 def gaussian_taps(sigma: float, radius: int) -> np.ndarray:
     """Returns the weights exp(-k^2 / (2 sigma^2)) for k in -radius..radius, divided by their sum."""
@@ -17,14 +14,6 @@ def gaussian_taps(sigma: float, radius: int) -> np.ndarray:
         return np.ones(1)
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return taps / taps.sum()
-
-
-def gaussian_matrices(
-    sigmas: tuple[float, ...], size: int, *, truncate: float = _GAUSSIAN_TRUNCATE, border: str = "nearest"
-) -> np.ndarray:
-    """Returns [severity, size, size]: skimage's `gaussian`, cut at `truncate` sigmas."""
-    taps = [gaussian_taps(sigma, int(truncate * sigma + 0.5)) for sigma in sigmas]
-    return np.stack([filter_matrix(weights, size, border) for weights in taps])
 
 
 def filter_matrix(taps: np.ndarray, size: int, border: str) -> np.ndarray:
@@ -69,15 +58,6 @@ def zoom_samples(factor: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     position = (np.arange(size) + trim) * ((crop - 1) / max(enlarged - 1, 1))
     lower = np.clip(np.floor(position).astype(int), 0, max(crop - 2, 0))
     return top + lower, position - lower
-
-
-def zoom_matrix(factor: float, size: int) -> np.ndarray:
-    """Returns the [size, size] matrix of `zoom_samples`."""
-    lower, share = zoom_samples(factor, size)
-    matrix = np.zeros((size, size + 1))
-    matrix[np.arange(size), lower] = 1 - share
-    matrix[np.arange(size), lower + 1] = share
-    return matrix[:, :size]
 
 
 def box_matrix(size: int, new_size: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from jaxprune.corruptions._image import Image, Severity, at_severity, pixels_at
@@ -29,20 +30,20 @@ def motion_blur(
     weights = at_severity(table, severity)
     radians = jnp.deg2rad(angle)
     taps = np.arange(table.shape[1], dtype=np.float32)
-    steps_right, steps_down = (
-        jnp.ceil(taps * part - 0.5).astype(jnp.int32) for part in (jnp.cos(radians), jnp.sin(radians))
-    )
+    right, down = (jnp.ceil(taps * part - 0.5).astype(jnp.int32) for part in (jnp.cos(radians), jnp.sin(radians)))
     rows, columns = jnp.indices((height, width))
-    total = jnp.zeros_like(image)
-    for tap, (right, down) in enumerate(zip(steps_right, steps_down, strict=True)):
-        tapped = pixels_at(image, (rows + down).clip(0, height - 1), (columns + right).clip(0, width - 1))
-        total += weights[tap] * _Q16_PER_BYTE * tapped
+
+    def add_tap(tap, total):
+        there = (rows + down[tap]).clip(0, height - 1), (columns + right[tap]).clip(0, width - 1)
+        return total + weights[tap] * _Q16_PER_BYTE * pixels_at(image, *there)
+
+    total = lax.fori_loop(0, (weights > 0).sum(), add_tap, 0 * image)
     # The second half keeps quotients of whole numbers clear of rounding errors.
     return jnp.floor((jnp.floor(total + 0.5) + 0.5) / _Q16_PER_BYTE)
 
 
 def _tap_weights(radius_and_sigma: tuple[tuple[int, float | int], ...]) -> np.ndarray:
-    """Returns [severity, taps]; taps that are negligible at every severity are left out."""
+    """Returns [severity, taps]; weights that are negligible are zero, and taps that always are are left out."""
     widths = [2 * math.ceil(radius) + 1 for radius, _ in radius_and_sigma]
     index = np.arange(max(widths))
     weights = np.stack(
@@ -52,4 +53,5 @@ def _tap_weights(radius_and_sigma: tuple[tuple[int, float | int], ...]) -> np.nd
         ]
     )
     weights /= weights.sum(axis=1, keepdims=True)
-    return weights[:, (weights > _NEGLIGIBLE).any(axis=0)]
+    weights *= weights > _NEGLIGIBLE
+    return weights[:, weights.any(axis=0)]

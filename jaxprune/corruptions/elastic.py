@@ -6,8 +6,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxprune.corruptions import _random, severities
-from jaxprune.corruptions._image import Draws, Image, Plane, Severity, at_severity, pixels_at, separable
-from jaxprune.corruptions._matrices import gaussian_matrices, mirror
+from jaxprune.corruptions._filters import gaussian_correction
+from jaxprune.corruptions._image import Draws, Image, Plane, Severity, at_severity, pixels_at
+from jaxprune.corruptions._matrices import mirror
 
 # OpenCV up to 4.14 computes affine coordinates in fixed point: terms of 1/1024 pixel, sums of 1/32.
 _TERM_STEPS, _SUM_STEPS = 1024, 32
@@ -37,10 +38,10 @@ def apply_elastic_transform(image: Image, draws: Draws, severity: Severity, pres
     alpha, _, reach = at_severity(table, severity)
     rows, columns = _affine_coordinates(height, width, reach * draws["affine"])
     image = _bilinear(image, rows, columns, "reflect")
-    blur = tuple(
-        gaussian_matrices(tuple(table[:, 1]), size, truncate=_TRUNCATE, border="symmetric") for size in (height, width)
-    )
-    dx, dy = jnp.moveaxis(alpha * separable(jnp.stack([draws["dx"], draws["dy"]], axis=-1), blur, severity), -1, 0)
+    moves = jnp.stack([draws["dx"], draws["dy"]], axis=-1)
+    sigmas = tuple(table[:, 1].tolist())
+    moves += gaussian_correction(moves, sigmas, severity, truncate=_TRUNCATE, border="symmetric")
+    dx, dy = jnp.moveaxis(alpha * moves, -1, 0)
     rows, columns = jnp.indices((height, width), jnp.float32)
     return _bilinear(image, rows + dy, columns + dx, "symmetric")
 

@@ -75,8 +75,8 @@ class FrostTextures:
         found = {file.name: file for file in files if file.name in _REFERENCE_FILES}
         if len(found) < len(_REFERENCE_FILES):
             raise ModuleNotFoundError(
-                "the package imagecorruptions, whose frost textures were asked for, is not installed; install it, or use "
-                "FrostTextures.from_directory(path) or FrostTextures.procedural()"
+                "the package imagecorruptions, whose frost textures were asked for, is not installed; install it, or "
+                "use FrostTextures.from_directory(path) or FrostTextures.procedural()"
             )
         images = tuple(_decode(epath.Path(found[name].locate()).read_bytes()) for name in _REFERENCE_FILES)
         return FrostTextures(images, f"imagecorruptions {importlib.metadata.version('imagecorruptions')}")

@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from jaxprune.corruptions import _random, severities
-from jaxprune.corruptions._image import Draws, Image, Plane, Severity, at_severity, in_channels_of, separable
-from jaxprune.corruptions._matrices import gaussian_matrices
+from jaxprune.corruptions._filters import gaussian_correction
+from jaxprune.corruptions._image import Draws, Image, Plane, Severity, at_severity, in_channels_of
 
 # The reference's colours: pale turquoise water, brown mud.
 _WATER = np.array([175, 238, 238], np.float32) / 255
@@ -35,17 +35,17 @@ def apply_spatter(image: Image, draws: Draws, severity: Severity, preset: str) -
     """Returns the image under drops: water at the lower severities, mud at the higher."""
     table = np.array(severities.SPATTER[preset])
     location, sd, _, threshold, strength, mud = at_severity(table, severity)
-    blur, smear = (
-        tuple(gaussian_matrices(tuple(table[:, column]), size) for size in image.shape[:2]) for column in (2, 4)
-    )
-    liquid = separable((location + sd * draws["layer"])[..., None], blur, severity)[..., 0]
+    blurs, smears = (tuple(table[:, column].tolist()) for column in (2, 4))
+    liquid = (location + sd * draws["layer"])[..., None]
+    liquid = (liquid + gaussian_correction(liquid, blurs, severity))[..., 0]
 
     def add_water(liquid):
         drops = _water(jnp.where(liquid < threshold, 0.0, liquid)) * strength
         return image + drops[..., None] * in_channels_of(image, _WATER)[None, None]
 
     def add_mud(liquid):
-        drops = separable((liquid > threshold).astype(image.dtype)[..., None], smear, severity)
+        drops = (liquid > threshold).astype(image.dtype)[..., None]
+        drops += gaussian_correction(drops, smears, severity)
         drops = jnp.where(drops < _MUD_THRESHOLD, 0.0, drops)
         return image * (1 - drops) + drops * in_channels_of(image, _MUD)[None, None]
 
@@ -136,11 +136,12 @@ def _distance_to(edges: Bool[Array, "height width"]) -> Plane:
     return _until_stable(relax, jnp.where(edges, 0.0, _FARTHEST))
 
 
-def _equalize(values: Plane) -> Float[Array, "height width"]:
+def _equalize(values: Plane) -> Plane:
     """Returns OpenCV's histogram equalisation of whole numbers 0..20; a constant plane stays as it is."""
-    levels = jnp.arange(int(_FARTHEST) + 1, dtype=values.dtype)
-    at_most = (values[..., None] <= levels[None, None]).sum(axis=(0, 1))
-    first = (values == values.min()).sum()
+    levels = values.astype(jnp.int32)
+    histogram = jnp.zeros(int(_FARTHEST) + 1, jnp.int32).at[levels.reshape(-1)].add(1)
+    first = histogram[levels.min()]
     rest = values.size - first
-    lookup = jnp.round((255.0 / jnp.maximum(rest, 1).astype(values.dtype)) * (at_most - first).astype(values.dtype))
-    return jnp.where(rest > 0, lookup[values.astype(jnp.int32)], values)
+    scale = 255.0 / jnp.maximum(rest, 1).astype(values.dtype)
+    lookup = jnp.round(scale * (jnp.cumsum(histogram) - first).astype(values.dtype))
+    return jnp.where(rest > 0, lookup[levels], values)

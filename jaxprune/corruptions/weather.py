@@ -12,14 +12,14 @@ from jaxprune.corruptions._image import (
     Plane,
     Severity,
     at_severity,
+    between_pixels,
     bytes_of,
     in_channels_of,
     luma,
     pixels_at,
-    separable,
     to_uint8,
 )
-from jaxprune.corruptions._matrices import zoom_matrix
+from jaxprune.corruptions._matrices import zoom_samples
 from jaxprune.corruptions._motion import motion_blur
 from jaxprune.corruptions.frost_textures import FrostAtlas, FrostTextures
 
@@ -41,8 +41,11 @@ def apply_snow(image: Image, draws: Draws, severity: Severity, preset: str) -> I
     """
     table = severities.SNOW[preset]
     location, sd, _, threshold, _, _, mix = at_severity(np.array(table), severity)
-    zooms = tuple(np.stack([zoom_matrix(row[2], size) for row in table]) for size in image.shape[:2])
-    flakes = separable((location + sd * draws["layer"])[..., None], zooms, severity)
+    flakes = (location + sd * draws["layer"])[..., None]
+    for axis, size in enumerate(image.shape[:2]):
+        lower, share = zip(*(zoom_samples(row[2], size) for row in table), strict=True)
+        lower, share = at_severity(np.stack(lower), severity), at_severity(np.stack(share), severity)
+        flakes = between_pixels(flakes, lower, share, axis=axis)
     flakes = to_uint8(jnp.where(flakes < threshold, 0, flakes)).astype(image.dtype)
     flakes = motion_blur(flakes, draws["angle"], tuple((row[4], row[5]) for row in table), severity) / 255
     white = jnp.maximum(image, 1.5 * luma(image)[..., None] + 0.5)
