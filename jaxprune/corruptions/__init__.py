@@ -6,6 +6,7 @@
 from jaxprune.corruptions._corrupt import corrupt
 from jaxprune.corruptions._image import to_uint8
 from jaxprune.corruptions._table import COMMON_CORRUPTIONS, CORRUPTIONS, EXTRA_CORRUPTIONS, Corruption
+from jaxprune.corruptions.frost_textures import FrostTextures
 from jaxprune.corruptions.severities import PRESETS
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "EXTRA_CORRUPTIONS",
     "PRESETS",
     "Corruption",
+    "FrostTextures",
     "corrupt",
     "to_uint8",
 ]

@@ -13,7 +13,9 @@ from jaxtyping import Array, UInt8
 
 from jaxprune.corruptions import _random
 from jaxprune.corruptions._image import to_uint8
+from jaxprune.corruptions._jpeg import JPEG_METHODS, jpeg_round_trip, quantization_tables
 from jaxprune.corruptions._table import CORRUPTIONS
+from jaxprune.corruptions.frost_textures import FrostTextures
 from jaxprune.corruptions.severities import PRESET_LIMITS_PX, PRESETS
 
 # Arguments that are checked here: what is wrong with them is said in our words, not in a type checker's.
@@ -21,6 +23,7 @@ _Unchecked = Any
 
 _SEVERITIES = range(1, 6)
 _CHANNELS = (1, 3)
+_JPEG_QUALITIES = range(1, 101)
 
 # Pixels that are corrupted at a time: bounds the memory that temporaries take, whatever the batch is.
 _PIXELS_PER_CHUNK = 2**18
@@ -34,6 +37,9 @@ def corrupt(
     severity: _Unchecked,
     preset: _Unchecked = None,
     first_index: _Unchecked = 0,
+    jpeg: _Unchecked = "exact",
+    post_jpeg: _Unchecked = None,
+    frost_textures: FrostTextures | None = None,
 ) -> UInt8[Array, "batch height width channels"]:
     """Returns the corrupted images, uint8, same shape.
 
@@ -52,6 +58,11 @@ def corrupt(
       preset: whose numbers to use: "cifar", "tiny_imagenet" or "imagenet". By default the one that suits the
         longer side of the images: up to 48 pixels, up to 96, above.
       first_index: the index that the first image of the batch has in the data set.
+      jpeg: "exact" computes JPEG in libjpeg's integer arithmetic, bit by bit; "float" is faster on some devices and
+        differs by rounding (mean below 0.25 of 255 on photographs that were no JPEG of the same quality before).
+      post_jpeg: a JPEG quality, 1 to 100, at which the corrupted images are re-encoded; None for not at all. The
+        released Tiny-ImageNet-C and ImageNet-C files are JPEGs of quality 85, those of CIFAR-10-C are not compressed.
+      frost_textures: what frost is cropped from, by default `FrostTextures.procedural()`.
 
     Raises:
       TypeError: images that are not uint8, a severity that is no integer, a key that is none.
@@ -73,22 +84,41 @@ def corrupt(
     severity = _check_integer("severity", severity, _SEVERITIES)
     first_index = _check_integer("first_index", first_index, range(2**31))
     preset = _check_preset(preset, max(images.shape[1:3]))
+    if jpeg not in JPEG_METHODS:
+        raise ValueError(f"unknown jpeg method {jpeg!r}; choose from {', '.join(JPEG_METHODS)}")
+    if post_jpeg is not None:
+        post_jpeg = int(_check_integer("post_jpeg", post_jpeg, _JPEG_QUALITIES))
     if images.shape[0] == 0:
         return images
-    return _corrupt_batch(key, images, severity, first_index, name=name, preset=preset)
+    atlas = None
+    if name == "frost":
+        atlas = (frost_textures or FrostTextures.procedural()).atlas(preset, images.shape[1:3])
+    static = {"name": name, "preset": preset, "jpeg": jpeg, "post_jpeg": post_jpeg}
+    return _corrupt_batch(key, images, severity, first_index, atlas, **static)
 
 
-@partial(jax.jit, static_argnames=("name", "preset"))
-def _corrupt_batch(key, images, severity, first_index, *, name, preset):
+@partial(jax.jit, static_argnames=("name", "preset", "jpeg", "post_jpeg"))
+def _corrupt_batch(key, images, severity, first_index, atlas, *, name, preset, jpeg, post_jpeg):
+    draw, apply, _ = CORRUPTIONS[name]
+    if name == "frost":
+        draw = partial(draw, atlas=atlas)
+    if name == "jpeg_compression":
+        apply = partial(apply, method=jpeg)
     severity = jnp.clip(severity, _SEVERITIES[0], _SEVERITIES[-1])
 
     def corrupt_one(index, image):
         unit = image.astype(jnp.float32) / 255
-        draws = CORRUPTIONS[name].draw(jax.random.fold_in(key, index), unit, severity, preset)
-        return to_uint8(CORRUPTIONS[name].apply(unit, draws, severity, preset))
+        draws = draw(jax.random.fold_in(key, index), unit, severity, preset)
+        corrupted = to_uint8(apply(unit, draws, severity, preset))
+        return corrupted if post_jpeg is None else _recompress(corrupted, post_jpeg, jpeg)
 
     indices = (first_index + lax.iota(jnp.int32, len(images))).astype(jnp.uint32)
     return _map_in_chunks(corrupt_one, indices, images)
+
+
+def _recompress(image, quality, method):
+    decoded = jpeg_round_trip(image.astype(jnp.float32), jnp.asarray(quantization_tables(quality)), method)
+    return decoded.astype(jnp.uint8)
 
 
 def _map_in_chunks(function, indices, images):

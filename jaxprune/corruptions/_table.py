@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxprune.corruptions import blur, digital, noise, weather
+from jaxprune.corruptions import blur, digital, elastic, noise, spatter, weather
 from jaxprune.corruptions._image import draw_nothing
 
 
@@ -22,13 +22,23 @@ class Corruption(NamedTuple):
 
 CORRUPTIONS = {
     "gaussian_noise": Corruption(noise.draw_normal_noise, noise.apply_gaussian_noise),
+    "shot_noise": Corruption(noise.draw_shot_noise, noise.apply_shot_noise),
     "impulse_noise": Corruption(noise.draw_impulse_noise, noise.apply_impulse_noise),
+    "defocus_blur": Corruption(draw_nothing, blur.apply_defocus_blur),
+    "glass_blur": Corruption(blur.draw_glass_blur, blur.apply_glass_blur, smallest_side=9),
+    "motion_blur": Corruption(blur.draw_motion_blur, blur.apply_motion_blur),
+    "zoom_blur": Corruption(draw_nothing, blur.apply_zoom_blur),
+    "snow": Corruption(weather.draw_snow, weather.apply_snow),
+    "frost": Corruption(weather.draw_frost, weather.apply_frost),
+    "fog": Corruption(weather.draw_fog, weather.apply_fog, smallest_side=2),
     "brightness": Corruption(draw_nothing, weather.apply_brightness),
     "contrast": Corruption(draw_nothing, digital.apply_contrast),
+    "elastic_transform": Corruption(elastic.draw_elastic_transform, elastic.apply_elastic_transform, smallest_side=3),
     "pixelate": Corruption(draw_nothing, digital.apply_pixelate, smallest_side=4),
+    "jpeg_compression": Corruption(draw_nothing, digital.apply_jpeg_compression),
+    "speckle_noise": Corruption(noise.draw_normal_noise, noise.apply_speckle_noise),
     "gaussian_blur": Corruption(draw_nothing, blur.apply_gaussian_blur),
+    "spatter": Corruption(spatter.draw_spatter, spatter.apply_spatter, smallest_side=2),
+    "saturate": Corruption(draw_nothing, digital.apply_saturate),
 }
-EXTRA_CORRUPTIONS = tuple(
-    name for name in CORRUPTIONS if name in ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-)
-COMMON_CORRUPTIONS = tuple(name for name in CORRUPTIONS if name not in EXTRA_CORRUPTIONS)
+COMMON_CORRUPTIONS, EXTRA_CORRUPTIONS = tuple(CORRUPTIONS)[:15], tuple(CORRUPTIONS)[15:]

@@ -4,13 +4,41 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune.corruptions import severities
-from jaxprune.corruptions._image import Draws, Image, Severity, along_columns, along_rows, at_severity, bytes_of
+from jaxprune.corruptions._image import (
+    Draws,
+    Image,
+    Severity,
+    along_columns,
+    along_rows,
+    at_severity,
+    bytes_of,
+    luma,
+)
+from jaxprune.corruptions._jpeg import jpeg_round_trip, quantization_tables
+from jaxprune.corruptions._matrices import box_matrix
 
 
 def apply_contrast(image: Image, draws: Draws, severity: Severity, preset: str) -> Image:
     """Returns `(image - mean) * factor + mean` with the mean of each channel over the image."""
     mean = image.mean(axis=(0, 1), keepdims=True)
     return (image - mean) * at_severity(severities.CONTRAST_FACTOR[preset], severity) + mean
+
+
+def apply_saturate(image: Image, draws: Draws, severity: Severity, preset: str) -> Image:
+    """Returns the image with its HSV saturation s replaced by `clip(factor * s + summand)`.
+
+    Hue and value fixed, a channel is `value - s * (something without s)`, so the trip to HSV and back is one scaling of
+    the distances from the value. Grey pixels have hue 0: a summand turns them red. A grey image gets the luma of that.
+    """
+    if image.shape[-1] == 1:
+        colors = jnp.broadcast_to(image, (*image.shape[:2], 3))
+        return luma(apply_saturate(colors, draws, severity, preset))[..., None]
+    factor, summand = at_severity(np.array(severities.SATURATE[preset]), severity)
+    value = image.max(axis=-1, keepdims=True)
+    span = value - image.min(axis=-1, keepdims=True)
+    saturation = jnp.clip(factor * span / jnp.where(value > 0, value, 1) + summand, 0.0, 1.0)
+    distance = jnp.where(span > 0, (value - image) / jnp.where(span > 0, span, 1), np.array([[[0, 1, 1]]], np.float32))
+    return value - value * saturation * distance
 
 
 def apply_pixelate(image: Image, draws: Draws, severity: Severity, preset: str) -> Image:
@@ -26,14 +54,10 @@ def apply_pixelate(image: Image, draws: Draws, severity: Severity, preset: str) 
 
 def _pixelate_matrices(preset: str, size: int) -> np.ndarray:
     sides = [int(size * fraction) for fraction in severities.PIXELATE_FRACTION[preset]]
-    return np.stack([_box_matrix(side, size) @ _box_matrix(size, side) for side in sides])
+    return np.stack([box_matrix(side, size) @ box_matrix(size, side) for side in sides])
 
 
-def _box_matrix(size: int, new_size: int) -> np.ndarray:
-    """Returns the [new_size, size] matrix of Pillow's `BOX`: the mean of the pixels whose centre is in (-1/2, 1/2]
-    of the box around the new pixel's centre, which is one pixel wide when enlarging."""
-    scale = size / new_size
-    centers = (np.arange(new_size)[:, None] + 0.5) * scale
-    distance = (np.arange(size)[None] + 0.5 - centers) / max(scale, 1.0)
-    inside = (distance > -0.5) & (distance <= 0.5)
-    return inside / inside.sum(axis=1, keepdims=True)
+def apply_jpeg_compression(image: Image, draws: Draws, severity: Severity, preset: str, method: str = "exact") -> Image:
+    """Returns the 8-bit image after a trip through a JPEG file, by the "exact" or the "float" method of `_jpeg`."""
+    tables = np.stack([quantization_tables(quality) for quality in severities.JPEG_QUALITY[preset]])
+    return jpeg_round_trip(bytes_of(image), at_severity(tables, severity), method) / 255

@@ -1,10 +1,12 @@
 """Noise corruptions of one float32 image in [0, 1], shape [height, width, channels]."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxprune.corruptions import _random, severities
-from jaxprune.corruptions._image import Draws, Image, Severity, at_severity
+from jaxprune.corruptions._image import Draws, Image, Severity, at_severity, bytes_of
+from jaxprune.corruptions._poisson import poisson_counts
 
 
 def draw_normal_noise(key: Array, image: Image, severity: Severity, preset: str) -> Draws:
@@ -20,6 +22,28 @@ def apply_gaussian_noise(image: Image, draws: Draws, severity: Severity, preset:
     0.6000000238418579
     """
     return image + at_severity(severities.GAUSSIAN_NOISE_SD[preset], severity) * draws["noise"]
+
+
+def apply_speckle_noise(image: Image, draws: Draws, severity: Severity, preset: str) -> Image:
+    """Returns `image + sd * image * noise`, unclipped: noise in proportion to the brightness."""
+    return image + image * (at_severity(severities.SPECKLE_NOISE_SD[preset], severity) * draws["noise"])
+
+
+def draw_shot_noise(key: Array, image: Image, severity: Severity, preset: str) -> Draws:
+    """Returns `counts`: Poisson numbers of mean `image * photons`, one per element.
+
+    The image is taken as 8-bit, as `corrupt` gets it: its values are rounded to multiples of 1/255.
+    """
+    return {"counts": poisson_counts(_random.bits(key, image.shape), bytes_of(image), severity, preset)}
+
+
+# Lifts whole 8-bit values, which float32 may end just below, over the truncation; far less than any other step.
+_HAIR = 1 + 2.0**-22
+
+
+def apply_shot_noise(image: Image, draws: Draws, severity: Severity, preset: str) -> Image:
+    """Returns `counts / photons`, where a white pixel collects `photons` on average."""
+    return draws["counts"] * at_severity(_HAIR / np.array(severities.SHOT_NOISE_PHOTONS[preset]), severity)
 
 
 def draw_impulse_noise(key: Array, image: Image, severity: Severity, preset: str) -> Draws:

@@ -1,0 +1,120 @@
+"""Frost textures: grown from fixed seeds by default, or photographs that the user has."""
+
+import functools
+import importlib.metadata
+import io
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, Int, Shaped, UInt8
+
+from jaxprune.corruptions._procedural_frost import grow_frost
+
+# The share of a texture's size that each preset keeps.
+_SCALES = {"cifar": 0.2, "tiny_imagenet": 0.3, "imagenet": 1.0}
+
+# The reference ships six photographs and draws from the first five.
+_REFERENCE_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+class FrostAtlas(NamedTuple):
+    """Textures of different sizes in one array, each in the top left of its slot."""
+
+    pixels: Shaped[Any, "textures height width 3"]
+    sizes: Int[Any, "textures 2"]
+
+
+@dataclass(frozen=True, eq=False)
+class FrostTextures:
+    """The textures that frost is cropped from: uint8 RGB images of any sizes, and where they come from."""
+
+    images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
+    provenance: str
+
+    @staticmethod
+    @functools.cache
+    def procedural() -> "FrostTextures":
+        """Returns five textures in the sizes and moods of the reference's photographs, the same ones everywhere.
+
+        Grown on the host, once per process, so that they do not depend on a device's rounding.
+        """
+        return FrostTextures(grow_frost(), "procedural, version 1")
+
+    @staticmethod
+    def from_directory(path: str) -> "FrostTextures":
+        """Returns the reference's five textures if the directory has them, else all its PNG and JPEG files by name.
+
+        Textures are read at full size; each preset takes its share of it (0.2, 0.3 and 1).
+
+        Raises:
+          ValueError: the directory has no images.
+          ImportError: Pillow is not installed.
+        """
+        folder = epath.Path(path)
+        names = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+        if not names:
+            raise ValueError(f"no frost textures in {folder}; it must hold files that end in {', '.join(_SUFFIXES)}")
+        if set(_REFERENCE_FILES) <= set(names):
+            names = list(_REFERENCE_FILES)
+        return FrostTextures(tuple(_decode((folder / name).read_bytes()) for name in names), f"directory {folder}")
+
+    @staticmethod
+    def from_imagecorruptions() -> "FrostTextures":
+        """Returns the reference's textures from an installed `imagecorruptions` package, of which only files are used.
+
+        Raises `ModuleNotFoundError` where it is not installed or does not hold the textures.
+        """
+        try:
+            files = importlib.metadata.files("imagecorruptions") or []
+        except importlib.metadata.PackageNotFoundError:
+            files = []
+        found = {file.name: file for file in files if file.name in _REFERENCE_FILES}
+        if len(found) < len(_REFERENCE_FILES):
+            raise ModuleNotFoundError(
+                "the package imagecorruptions, whose frost textures were asked for, is not installed; install it, or "
+                "use FrostTextures.from_directory(path) or FrostTextures.procedural()"
+            )
+        images = tuple(_decode(epath.Path(found[name].locate()).read_bytes()) for name in _REFERENCE_FILES)
+        return FrostTextures(images, f"imagecorruptions {importlib.metadata.version('imagecorruptions')}")
+
+    def atlas(self, preset: str, image_size: tuple[int, int]) -> FrostAtlas:
+        """Returns the textures at a preset's scale; those that leave an image no room are enlarged until they do."""
+        return _atlas(self, preset, image_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _atlas(textures: FrostTextures, preset: str, image_size: tuple[int, int]) -> FrostAtlas:
+    scaled = []
+    for image in textures.images:
+        scale = max(_SCALES[preset], *((need + 1) / have for need, have in zip(image_size, image.shape, strict=False)))
+        scaled.append(_resize(image, tuple(math.ceil(round(size * scale, 6) - 0.5) for size in image.shape[:2])))
+    sizes = np.array([image.shape[:2] for image in scaled], np.int32)
+    pixels = np.zeros((len(scaled), *sizes.max(axis=0), 3), np.uint8)
+    for slot, image, (height, width) in zip(pixels, scaled, sizes, strict=True):
+        slot[:height, :width] = image
+    return FrostAtlas(pixels, sizes)
+
+
+def _resize(image: UInt8[np.ndarray, "_ _ 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Returns the image resized bilinearly without antialiasing, pixel centres on pixel centres (cv2.resize)."""
+    values: Float[np.ndarray, "_ _ 3"] = image.astype(np.float64)
+    for axis, (old, new) in enumerate(zip(image.shape, size, strict=False)):
+        position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        lower = np.clip(np.floor(position).astype(int), 0, max(old - 2, 0))
+        share = np.expand_dims(position - lower, (1 - axis, 2))
+        upper = np.minimum(lower + 1, old - 1)
+        values = (1 - share) * np.take(values, lower, axis) + share * np.take(values, upper, axis)
+    return np.rint(values).astype(np.uint8)
+
+
+def _decode(data: bytes) -> UInt8[np.ndarray, "_ _ 3"]:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("frost textures from files need Pillow: pip install pillow") from error
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
