@@ -325,7 +325,7 @@ def _print_rows(rows: list[dict], title: str) -> None:
 
 
 def _corrupt(arguments: list[str]) -> None:
-    from jaxprune.corruptions import COMMON_CORRUPTIONS, CORRUPTIONS
+    from jaxprune.corruptions import COMMON_CORRUPTIONS, CORRUPTIONS, FrostTextures
 
     @dataclasses.dataclass
     class Corrupt:
@@ -342,6 +342,10 @@ def _corrupt(arguments: list[str]) -> None:
         severities: tuple[int, ...] = (1, 2, 3, 4, 5)
         preset: str | None = None
         """Whose constants: cifar, tiny_imagenet or imagenet; by default by the images' size."""
+        post_jpeg: int | None = None
+        """Re-encode at this JPEG quality, as the released Tiny-ImageNet-C and ImageNet-C files were (85)."""
+        frost_textures: str = "procedural"
+        """What frost is cropped from: procedural, imagecorruptions (that package's files) or a directory."""
         data_dir: str | None = None
         """Where prepared data lies."""
         split: str = "test"
@@ -364,6 +368,11 @@ def _corrupt(arguments: list[str]) -> None:
     default = COMMON_CORRUPTIONS if options.out else CORRUPTIONS
     names = tuple(options.names or default)
     evaluation.check_corruptions(names, options.severities)
+    how = {
+        "preset": options.preset,
+        "post_jpeg": options.post_jpeg,
+        "frost_textures": FrostTextures.from_name(options.frost_textures),
+    }
     source = {"name": options.dataset, "split": options.split, "data_dir": options.data_dir}
     if options.preview:
         where = corrupted_sets.draw_gallery(
@@ -372,7 +381,7 @@ def _corrupt(arguments: list[str]) -> None:
             options.preview,
             names=names,
             severities=options.severities,
-            preset=options.preset,
+            **how,
         )
         sys.stdout.write(f"preview: {where}\n")
         return
@@ -385,7 +394,7 @@ def _corrupt(arguments: list[str]) -> None:
             seed=options.seed,
             names=names,
             severities=options.severities,
-            preset=options.preset,
+            **how,
             on_test_set=_counter(on_progress, num_sets),
         )
     )

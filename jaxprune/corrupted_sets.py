@@ -24,6 +24,8 @@ def write(
     names: Sequence[str] = corruption_room.COMMON_CORRUPTIONS,
     severities: Sequence[int] = evaluation.SEVERITIES,
     preset: str | None = None,
+    post_jpeg: int | None = None,
+    frost_textures: corruption_room.FrostTextures | None = None,
     on_test_set: Callable[[str, int], None] | None = None,
 ) -> epath.Path:
     """Writes `<name>.npy` (uint8 [severities * N, H, W, C], the severities stacked) and `labels.npy`; returns `out`.
@@ -38,7 +40,7 @@ def write(
       seed: of the corruptions' randomness.
       names: keys of `CORRUPTIONS`.
       severities: integers in 1..5, in the order to stack them.
-      preset: as for `corruptions.corrupt`.
+      preset, post_jpeg, frost_textures: as for `corruptions.corrupt`; the textures' provenance is written down.
       on_test_set: called with (name, severity) after each of them, also for those found on disk.
 
     Raises:
@@ -48,6 +50,7 @@ def write(
     if not len(dataset):
         raise ValueError(f"data set {dataset.name!r} ({dataset.split}) has no images to corrupt")
     out = epath.Path(out)
+    frost_textures = frost_textures or corruption_room.FrostTextures.procedural()
     manifest = {
         "version": MANIFEST_VERSION,
         "dataset": dataset.name,
@@ -56,30 +59,31 @@ def write(
         "severities": list(severities),
         "seed": seed,
         "preset": preset,
+        "post_jpeg": post_jpeg,
+        "frost_textures": frost_textures.provenance,
         "class_names": list(dataset.class_names),
     }
     _claim(out, manifest)
     _write_array(out / LABELS_FILE, (len(severities) * len(dataset),), np.int64, [dataset.labels] * len(severities))
     key = jax.random.key(seed, impl="threefry2x32")
     shape = (len(severities) * len(dataset), *dataset.images.shape[1:])
+    options = {"preset": preset, "post_jpeg": post_jpeg, "frost_textures": frost_textures}
     for name in names:
         path = out / f"{name}.npy"
         if not path.exists():
-            _write_array(path, shape, np.uint8, _pixels(key, dataset, name, severities, preset, on_test_set))
+            _write_array(path, shape, np.uint8, _pixels(key, dataset, name, severities, options, on_test_set))
         elif on_test_set is not None:
             for severity in severities:
                 on_test_set(name, severity)
     return out
 
 
-def _pixels(key, dataset, name, severities, preset, on_test_set):
+def _pixels(key, dataset, name, severities, options, on_test_set):
     for severity in severities:
         set_key = evaluation.test_set_key(key, name, severity)
         for start in range(0, len(dataset), BATCH_SIZE):
             images = dataset.images[start : start + BATCH_SIZE]
-            yield corruption_room.corrupt(
-                set_key, images, name=name, severity=severity, preset=preset, first_index=start
-            )
+            yield corruption_room.corrupt(set_key, images, name=name, severity=severity, first_index=start, **options)
         if on_test_set is not None:
             on_test_set(name, severity)
 
@@ -122,7 +126,7 @@ def draw_gallery(
     *,
     names: Sequence[str] = tuple(corruption_room.CORRUPTIONS),
     severities: Sequence[int] = evaluation.SEVERITIES,
-    preset: str | None = None,
+    **options,
 ) -> epath.Path:
     """Writes a picture of one image under every corruption (rows, two columns of them) and severity; returns its path.
 
@@ -132,7 +136,7 @@ def draw_gallery(
       path: where the picture goes; its ending names the format, such as `.png`.
       names: keys of `CORRUPTIONS`.
       severities: integers in 1..5.
-      preset: as for `corruptions.corrupt`.
+      **options: `preset`, `post_jpeg` and `frost_textures`, as for `corruptions.corrupt`.
 
     Raises:
       ValueError: an unknown name or severity.
@@ -142,7 +146,7 @@ def draw_gallery(
     evaluation.check_corruptions(names, severities)
     path, columns = epath.Path(path), len(severities) + 1
     num_rows = -(-(len(names) + 1) // 2)
-    figure = Figure(figsize=(2 * (columns + 1.6) * 0.62, num_rows * 0.66), dpi=160)
+    figure = Figure(figsize=(2 * (columns + 1.6) * 0.62, num_rows * 0.66), dpi=110)
     grid = figure.add_gridspec(
         num_rows, 2 * columns + 1, wspace=0.04, hspace=0.06, width_ratios=[*[1] * columns, 1.9, *[1] * columns]
     )
@@ -152,13 +156,8 @@ def draw_gallery(
         for column, severity in enumerate((0, *severities)):
             shown = image
             if severity:
-                batch = corruption_room.corrupt(
-                    evaluation.test_set_key(key, name, severity),
-                    image[None],
-                    name=name,
-                    severity=severity,
-                    preset=preset,
-                )
+                set_key = evaluation.test_set_key(key, name, severity)
+                batch = corruption_room.corrupt(set_key, image[None], name=name, severity=severity, **options)
                 shown = np.asarray(batch[0])
             axes = figure.add_subplot(grid[row, half * (columns + 1) + column])
             axes.imshow(shown.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -32,6 +32,7 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     devices: Sequence[jax.Device] | None = None,
     model_axis: str | None = None,
+    frost_textures: corruption_room.FrostTextures | None = None,
     on_test_set: Callable[[str, int], None] | None = None,
 ) -> list[dict]:
     """Returns one row per test set and classifier: `metrics.summarize_examples` and the accuracy's 95 % interval.
@@ -52,6 +53,7 @@ def evaluate(
       devices: by default all; the images of a batch are split among them.
       model_axis: "loop" runs classifiers one after another, "vmap" stacks those of one architecture; by default
         "loop" on CPU, where stacked convolutions are slow, and "vmap" elsewhere.
+      frost_textures: what frost is cropped from, by default `FrostTextures.procedural()`.
       on_test_set: called with (corruption, severity) after each test set, for progress display.
 
     Raises:
@@ -73,12 +75,16 @@ def evaluate(
     test_sets = [(CLEAN, 0)] * clean + [(name, severity) for name in names for severity in severities]
     rows = []
     for name, severity in test_sets:
+        # Part of frost's compilation only.
+        textures = frost_textures if name == "frost" else None
         set_key = sharding.replicate(test_set_key(key, name, severity), mesh)
         parts = [[] for _ in groups]
         for index, (images, labels) in enumerate(batches):
             if name != CLEAN:
                 first_index = jnp.asarray(index * batch_size)
-                images = _corrupt(set_key, images, first_index, jnp.asarray(severity), name=name, mesh=mesh)
+                images = _corrupt(
+                    set_key, images, first_index, jnp.asarray(severity), name=name, textures=textures, mesh=mesh
+                )
             for group, part in zip(groups, parts, strict=True):
                 part.append(_classify(group, images, labels, mesh=mesh, micro_batch=micro_batch))
         summaries = jax.device_get([_summarize(part, len(dataset)) for part in parts])
@@ -136,11 +142,13 @@ def _device_batches(dataset: Dataset, batch_size: int, mesh: Mesh) -> Iterator[t
         yield sharding.split_rows(tuple(sharding.pad_rows(array, batch_size) for array in batch), mesh)
 
 
-@functools.partial(jax.jit, static_argnames=("name", "mesh"))
-def _corrupt(key, images, first_index, severity, *, name: str, mesh: Mesh):
+@functools.partial(jax.jit, static_argnames=("name", "textures", "mesh"))
+def _corrupt(key, images, first_index, severity, *, name: str, textures, mesh: Mesh):
     def local(key, images, first_index, severity):
         first_here = first_index + jax.lax.axis_index(sharding.DATA_AXIS) * len(images)
-        return corruption_room.corrupt(key, images, name=name, severity=severity, first_index=first_here)
+        return corruption_room.corrupt(
+            key, images, name=name, severity=severity, first_index=first_here, frost_textures=textures
+        )
 
     specs = (_EVERYWHERE, _DATA, _EVERYWHERE, _EVERYWHERE)
     return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_DATA, check_vma=False)(

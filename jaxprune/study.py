@@ -73,12 +73,16 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """Which test sets; the corruptions' pixels follow from `seed` alone and are the same for all networks."""
+    """Which test sets; the corruptions' pixels follow from `seed` alone and are the same for all networks.
+
+    `frost_textures` is "procedural", "imagecorruptions" (the files of that package, if installed) or a directory.
+    """
 
     corruptions: tuple[str, ...] = tuple(name for name in corruptions.COMMON_CORRUPTIONS)
     severities: tuple[int, ...] = evaluation.SEVERITIES
     batch_size: int = evaluation.BATCH_SIZE
     seed: int = 0
+    frost_textures: str = "procedural"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +144,7 @@ def check(config: StudyConfig) -> None:
     if not config.seeds or len(set(config.seeds)) != len(config.seeds):
         raise ValueError(f"seeds are {config.seeds}; give one or more different integers")
     evaluation.check_corruptions(config.evaluation.corruptions, config.evaluation.severities)
+    corruptions.FrostTextures.from_name(config.evaluation.frost_textures)
 
 
 def _check_train(part: str, train: TrainConfig) -> None:
@@ -290,6 +295,7 @@ class _Run:
             severities=severities,
             clean=name == evaluation.CLEAN,
             batch_size=config.batch_size,
+            frost_textures=corruptions.FrostTextures.from_name(config.frost_textures),
             on_test_set=lambda name, severity: self._advance(
                 f"seed {seed}: {name} {severity or ''}", cost / max(1, len(severities))
             ),
@@ -401,6 +407,7 @@ def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
         "versions": _versions(),
         "device": _device(),
         "precision": "float32",
+        "frost_textures": corruptions.FrostTextures.from_name(config.evaluation.frost_textures).provenance,
         "command": command,
         "created": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }

@@ -81,6 +81,19 @@ class FrostTextures:
         images = tuple(_decode(epath.Path(found[name].locate()).read_bytes()) for name in _REFERENCE_FILES)
         return FrostTextures(images, f"imagecorruptions {importlib.metadata.version('imagecorruptions')}")
 
+    @staticmethod
+    def from_name(name: str) -> "FrostTextures":
+        """Returns the textures that "procedural", "imagecorruptions" or else the path of a directory stands for."""
+        if name == "procedural":
+            return FrostTextures.procedural()
+        if name == "imagecorruptions":
+            return FrostTextures.from_imagecorruptions()
+        if not epath.Path(name).is_dir():
+            raise ValueError(
+                f"no frost textures named {name!r}; give procedural, imagecorruptions or an existing directory"
+            )
+        return FrostTextures.from_directory(name)
+
     def atlas(self, preset: str, image_size: tuple[int, int]) -> FrostAtlas:
         """Returns the textures at a preset's scale; those that leave an image no room are enlarged until they do."""
         return _atlas(self, preset, image_size)
