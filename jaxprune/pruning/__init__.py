@@ -31,9 +31,10 @@ Names, signatures, the state, mask format and results are the same, under jit, v
 - Mistakes that passed in silence are errors: a sparsity outside [0, 1), a filter that selects nothing, a
   `custom_sparsity_map` entry that names no parameter, masks of other parameters, blocks larger than the array.
 
-What differs: the summaries of jaxpruner's `utils` are here, at the top; NaN scores rank last for every sparsity type; a
-block wider than the padding of jaxpruner allowed for works. Updaters without `rng_seed` still all use `PRNGKey(8)`:
-give a key. Updater objects of the original library itself work in `prune` and `pruned_optimizer`, see `original`.
+What differs: the summaries of jaxpruner's `utils` are here, at the top; NaN scores rank last for every sparsity type;
+blocks that leave less than half a block at an edge, for which jaxpruner gave masks of a wrong shape, work. Updaters
+without `rng_seed` still all use `PRNGKey(8)`: give a key. Updater objects of the original library itself work in
+`prune` and `pruned_optimizer`, see `original`.
 """
 
 from jaxprune.pruning import (

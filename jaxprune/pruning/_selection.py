@@ -26,7 +26,10 @@ def largest(scores: Num[Array, " size"] | Bool[Array, " size"], count: Int[Array
     """
     if scores.size > MAX_SIZE:
         raise ValueError(f"at most {MAX_SIZE} scores can be ranked together, got {scores.size}; prune leaf by leaf")
+    if scores.size == 0:
+        return jnp.zeros(0, bool)
     keys = ordered_keys(scores)
+    count = count.astype(jnp.int32)
     threshold, reaching = _lowest_key_kept(keys, count)
     cut = _tie_cut(keys, threshold, count, reaching)
     return (keys > threshold) | ((keys == threshold) & (lax.iota(jnp.int32, scores.size) < cut))
@@ -88,8 +91,10 @@ def _bisect(keys: UInt[Array, " size"], count: Int[Array, ""]) -> tuple[UInt[Arr
             jnp.where(enough, reaching_middle, reaching),
         )
 
-    lowest, highest = jnp.iinfo(keys.dtype).min, jnp.iinfo(keys.dtype).max
-    start = jnp.array(lowest, keys.dtype), jnp.array(highest, keys.dtype), jnp.array(keys.size, jnp.int32)
+    lowest, highest = jnp.min(keys), jnp.max(keys)
+    # Under shard_map, the state of a loop must vary over the devices from the start as it does later.
+    zero = 0 * (count + lowest.astype(jnp.int32))
+    start = lowest + zero.astype(keys.dtype), highest + zero.astype(keys.dtype), zero + keys.size
     threshold, _, reaching = lax.while_loop(unsettled, halve, start)
     return threshold, reaching
 
@@ -125,5 +130,5 @@ def _prefix_reaching(weights: Int[Array, " size"], wanted: Int[Array, ""]) -> In
         enough = jnp.sum(jnp.where(jnp.arange(weights.size) < middle, weights, 0)) >= wanted
         return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
-    one, all_of_them = jnp.array(1, jnp.int32), jnp.array(weights.size, jnp.int32)
-    return lax.while_loop(unsettled, halve, (one, all_of_them))[0]
+    zero = 0 * (wanted + weights[0])  # varies over the devices as the data do, see above
+    return lax.while_loop(unsettled, halve, (zero + 1, zero + weights.size))[0]

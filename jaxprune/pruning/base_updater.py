@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxprune.pruning import mask_calculator, sparsity_distributions, sparsity_schedules, sparsity_types
-from jaxprune.pruning._trees import align_masks
+from jaxprune.pruning._trees import align_masks, flatten_named, show
 
 FilterFnType = sparsity_distributions.FilterFnType
 CustomSparsityMapType = sparsity_distributions.CustomSparsityMapType
@@ -111,13 +111,18 @@ class BaseUpdater:
 
     def create_masks(self, scores, sparsities):
         """Returns the masks of the top scores, parameter by parameter; None where the sparsity is None."""
-        return jax.tree.map(
-            lambda score, sparsity: (
-                None if sparsity is None else self.topk_fn(score, sparsity).astype(mask_calculator.MASK_DTYPE)
-            ),
-            scores,
-            sparsities,
-        )
+        structure = jax.tree.structure(scores)
+        targets = structure.flatten_up_to(sparsities)
+        named = zip(flatten_named(scores), targets, strict=True)
+        return structure.unflatten([self._top(names, score, target) for (names, score), target in named])
+
+    def _top(self, names, score, sparsity):
+        if sparsity is None:
+            return None
+        try:
+            return self.topk_fn(score, sparsity).astype(mask_calculator.MASK_DTYPE)
+        except ValueError as error:
+            raise ValueError(f"parameter {show(names)}: {error}") from error
 
     def init_state(self, params):
         """Returns the sparse state at step 0, without an inner state."""

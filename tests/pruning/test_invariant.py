@@ -20,7 +20,6 @@ LINKS = {
     "clip": lambda: optax.clip(0.5),
     "clip by norm": lambda: optax.clip_by_global_norm(1.0),
     "centralize": lambda: optax.centralize(),
-    "trust": lambda: optax.scale_by_trust_ratio(),
     "ema": lambda: optax.ema(0.9),
     "noise": lambda: optax.add_noise(0.1, 0.55, key=0),
     "sign": lambda: optax.scale_by_sign(),

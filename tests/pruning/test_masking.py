@@ -169,6 +169,20 @@ def test_masks_fit_any_container_of_the_same_parameters(params, masks):
     assert pruning.mask_params(params, None)["kernel"] is params["kernel"]
 
 
+def test_an_nnx_optimizer_holds_the_masks_too():
+    model = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
+    _, masks = pruning.GlobalMagnitudePruning(sparsity=0.5).instant_sparsify(nnx.state(model, nnx.Param))
+    optimizer = nnx.Optimizer(model, pruning.masked_optimizer(optax.adamw(0.1), masks), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        optimizer.update(model, nnx.grad(lambda model: jnp.sum(model(jnp.ones((2, 4))) ** 2))(model))
+
+    for _ in range(3):
+        step(model, optimizer)
+        np.testing.assert_array_equal(model.kernel[...] != 0, masks["kernel"][...])
+
+
 @pytest.mark.parametrize(
     ("masks", "message"),
     [

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from typing import Any
 
 import jax
@@ -58,6 +59,56 @@ def test_a_missing_library_is_explained(monkeypatch):
     monkeypatch.setattr(pruning.original, "is_installed", lambda: False)
     with pytest.raises(ImportError, match="install it from its repository google-research/jaxpruner, or go on with"):
         pruning.original.load()
+
+
+STAND_IN = """
+import jax, jax.numpy as jnp, optax
+
+class Halving:
+    # Speaks the original's dialect: jax.tree_map, an update of three arguments, a state with masks.
+    use_packed_masks = False
+
+    def masks(self, params):
+        return jax.tree_map(lambda p: (jnp.arange(p.size) % 2).astype("uint8").reshape(p.shape), params)
+
+    def instant_sparsify(self, params, grads=None):
+        masks = self.masks(params)
+        return jax.tree_map(lambda p, m: p * m, params, masks), masks
+
+    def wrap_optax(self, inner):
+        def init(params):
+            return State(self.masks(params), inner.init(params))
+
+        def update(updates, state, params):
+            updates, inner_state = inner.update(updates, state.inner_state, params)
+            return updates, state._replace(inner_state=inner_state)
+
+        return optax.GradientTransformation(init, update)
+
+from typing import Any, NamedTuple
+
+class State(NamedTuple):
+    masks: Any
+    inner_state: Any
+"""
+
+
+def test_updaters_in_the_dialect_of_the_original_are_accepted(net, tmp_path, monkeypatch):
+    (tmp_path / "jaxpruner").mkdir()
+    (tmp_path / "jaxpruner" / "__init__.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "jaxpruner", raising=False)
+    monkeypatch.delattr(jax, "tree_map", raising=False)
+    updater = pruning.original.load().Halving()
+    pruned, masks = pruning.prune(net, method=updater)
+    assert int((pruned.params["conv"]["kernel"] == 0).sum()) == 36
+    tx = pruning.pruned_optimizer(updater, optax.adamw(0.1))
+    params, state = net.params, tx.init(net.params)
+    for _ in range(2):
+        updates, state = tx.update(params, state, params)
+        params = optax.apply_updates(params, updates)
+        jax.tree.map(lambda leaf, mask: np.testing.assert_array_equal(leaf != 0, mask), params, masks)
+    monkeypatch.delitem(sys.modules, "jaxpruner")
 
 
 @installed

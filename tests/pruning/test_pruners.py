@@ -229,6 +229,12 @@ def test_a_custom_topk_function_is_used(params):
     assert bool(masks["conv"]["kernel"].all())
 
 
+def test_a_type_that_does_not_fit_names_the_parameter(params):
+    updater = pruning.MagnitudePruning(sparsity_distribution_fn=uniform(0.5), sparsity_type=sparsity_types.NByM(2, 4))
+    with pytest.raises(ValueError, match=r"parameter linear/kernel: the target axis 1 .* not divisible by M = 4"):
+        updater.instant_sparsify(params)
+
+
 def test_no_pruning_keeps_everything(params):
     pruned, masks = pruning.NoPruning().instant_sparsify(params)
     tree_equal(pruned, params)

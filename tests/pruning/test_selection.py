@@ -58,3 +58,24 @@ def test_sharded_scores_give_the_masks_of_one_device(rng):
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.device_put(scores, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x")))
     np.testing.assert_array_equal(jax.jit(largest)(spread, jnp.asarray(77)), stable_sort_oracle(scores, 77))
+
+
+def test_shard_map_over_models_and_over_counts_gives_the_masks_of_one_device(rng):
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    shards = jax.sharding.PartitionSpec("x")
+    scores = jnp.asarray(rng.integers(0, 9, (8, 31)).astype(np.float32))
+    counts = jnp.arange(3, 27, 3)
+
+    def spread(function, *in_specs):
+        return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=shards))
+
+    expected = [stable_sort_oracle(row, 10) for row in scores]
+    over_models = spread(lambda rows: largest(rows[0], jnp.asarray(10))[None], shards)
+    np.testing.assert_array_equal(over_models(scores), expected)
+    expected = [stable_sort_oracle(scores[0], int(count)) for count in counts]
+    over_counts = spread(lambda own, row: jax.vmap(largest, (None, 0))(row, own), shards, jax.sharding.PartitionSpec())
+    np.testing.assert_array_equal(over_counts(counts, scores[0]), expected)
+
+
+def test_nothing_is_selected_from_nothing():
+    assert largest(jnp.zeros(0), jnp.asarray(1)).shape == (0,)

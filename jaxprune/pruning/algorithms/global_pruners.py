@@ -69,7 +69,7 @@ class GlobalPruningMixin:
 
         def mask_of(names, score):
             if names in custom:
-                return self.topk_fn(score, custom[names]).astype(mask_calculator.MASK_DTYPE)
+                return self._top(names, score, custom[names])
             return masks.get(names)
 
         return map_named(mask_of, scores)
