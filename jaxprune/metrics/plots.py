@@ -3,7 +3,7 @@
 Import it by name (`from jaxprune.metrics import plots`): `jaxprune.metrics` itself does without matplotlib.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,10 +60,10 @@ def reliability_diagram(
 
 
 def calibration_by_severity(
-    errors: Mapping[str, ArrayLike],
+    errors: Mapping[str, ArrayLike | Sequence[float]],
     *,
     ax: "Axes | None" = None,
-    intervals: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    intervals: Mapping[str, Sequence[ArrayLike | Sequence[float]]] | None = None,
     quantity: str = "expected calibration error",
 ) -> "Axes":
     """Returns axes with one line for each model: a quantity `[1 + severities]`, clean first, against severity.

@@ -28,7 +28,9 @@ class VectorScaling(NamedTuple):
         return as_outputs(logits) * self.scale[None] + self.bias[None]
 
 
-def fit_temperature(logits: ArrayLike, labels: ArrayLike, *, split: str, weights: ArrayLike | None = None) -> Scalar:
+def fit_temperature(
+    logits: ArrayLike, labels: ArrayLike, *, split: str = "validation", weights: ArrayLike | None = None
+) -> Scalar:
     r"""Returns the temperature T that minimises the negative log-likelihood of `softmax(logits / T)`.
 
     The loss is convex in 1 / T; its derivative is brought to zero by Newton's steps, bisecting where they leave the
@@ -46,7 +48,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike, *, split: str, weights
 
 
 def fit_vector_scaling(
-    logits: ArrayLike, labels: ArrayLike, *, split: str, weights: ArrayLike | None = None
+    logits: ArrayLike, labels: ArrayLike, *, split: str = "validation", weights: ArrayLike | None = None
 ) -> VectorScaling:
     """Returns the `VectorScaling` that minimises the negative log-likelihood, found by L-BFGS from the identity.
 

@@ -69,7 +69,7 @@ class SmoothCalibrationGrid(NamedTuple):
             return jnp.where(above, middle, low), jnp.where(above, high, middle)
 
         # Made of the data, so that under shard_map they vary over devices as the data do.
-        zero = 0 * self.weight.value
+        zero = 0 * coefficients[0]
         _, high = jax.lax.fori_loop(0, BISECTIONS, halve, (zero, zero + 1))
         return _smoothed_norm(coefficients, high)
 
