@@ -99,3 +99,9 @@ def check_positive(name: str, value: int) -> None:
     """Raises `ValueError` unless `value` is an integer of at least 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def check_bins(num_bins: int, binning: str) -> None:
+    """Raises `ValueError` unless there is at least one bin, of a known kind."""
+    check_positive("num_bins", num_bins)
+    check_option("binning", binning, BINNINGS)

@@ -1,14 +1,25 @@
-"""What one row of outputs says: its confidence, its prediction, its losses. Arguments are already checked."""
+"""What one row of outputs says: its confidence, its prediction, its losses."""
 
 from math import isqrt
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool
 
-from jaxprune.metrics._arguments import Labels, Outputs, PerExample
+from jaxprune.metrics._arguments import Labels, Outcomes, Outputs, PerExample, as_integers, as_outputs, as_weights
 
 SPLIT_ARGMAX_ABOVE = 32  # classes; below it one argmax is as fast
+
+
+def top_label_arguments(
+    outputs: ArrayLike, labels: ArrayLike, weights: ArrayLike | None, from_logits: bool
+) -> tuple[PerExample, Outcomes, PerExample | None]:
+    """Returns the checked confidences, whether each prediction is right, and the weights."""
+    outputs = as_outputs(outputs)
+    labels = as_integers("labels", labels, outputs.shape[0])
+    confidence, _, correct = top_label(outputs, labels, from_logits=from_logits)
+    return confidence, correct, as_weights(weights, outputs.shape[0])
 
 
 def top_label(

@@ -10,7 +10,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
 from jaxprune.metrics._arguments import (
-    BINNINGS,
     NORMS,
     Outcomes,
     PerExample,
@@ -20,11 +19,12 @@ from jaxprune.metrics._arguments import (
     as_outputs,
     as_per_example,
     as_weights,
+    check_bins,
     check_option,
     check_positive,
 )
 from jaxprune.metrics._rows import top_label
-from jaxprune.metrics._sums import Pair, add, exactly, psum, segment_sum, subtract, total, weighted
+from jaxprune.metrics._sums import Pair, add, exactly, psum, segment_sum, subtract, weighted
 
 COMPARE_ALL_UP_TO = 64  # bins; above it a binary search beats comparing with every edge
 
@@ -117,8 +117,7 @@ def binned_calibration_error(
     >>> round(binned_calibration_error(confidence, correct, num_bins=10).item(), 4)
     0.25
     """
-    check_positive("num_bins", num_bins)
-    check_option("binning", binning, BINNINGS)
+    check_bins(num_bins, binning)
     check_option("norm", norm, NORMS)
     confidence = as_per_example("confidence", confidence)
     correct = as_outcomes(correct, confidence.shape[0])
@@ -130,17 +129,24 @@ def bins_of(
     confidence: PerExample, correct: Outcomes, weights: PerExample | None, num_bins: int, binning: str
 ) -> CalibrationBins:
     """Returns the filled bins of one batch."""
+    return ordered_bins(confidence, correct, weights, num_bins, binning)[0]
+
+
+def ordered_bins(
+    confidence: PerExample, correct: Outcomes, weights: PerExample | None, num_bins: int, binning: str
+) -> tuple[CalibrationBins, PerExample, Int[Array, " batch"]]:
+    """Returns the filled bins, the confidences in the order they were filled in, and the bin of each."""
     if binning == "equal_width":
-        return fill_bins(confidence, correct, weights, equal_width_index(confidence, num_bins), num_bins)
-    if weights is None:
+        index = equal_width_index(confidence, num_bins)
+    elif weights is None:
         confidence, correct = jax.lax.sort((confidence, correct), num_keys=1, is_stable=True)
         index = equal_mass_index(jnp.arange(correct.size), jnp.asarray(correct.size), num_bins)
-        return fill_bins(confidence, correct, None, index, num_bins)
-    # Rows of weight 0 sort behind all others, so that the ranks of the rest are those without them.
-    key = jnp.where(weights == 0, jnp.inf, confidence)
-    key, correct, weights = jax.lax.sort((key, correct, weights), num_keys=1, is_stable=True)
-    index = equal_mass_index(jnp.arange(key.size), (weights != 0).sum(), num_bins)
-    return fill_bins(key, correct, weights, index, num_bins)
+    else:
+        # Rows of weight 0 sort behind all others, so that the ranks of the rest are those without them.
+        confidence = jnp.where(weights == 0, jnp.inf, confidence)
+        confidence, correct, weights = jax.lax.sort((confidence, correct, weights), num_keys=1, is_stable=True)
+        index = equal_mass_index(jnp.arange(correct.size), (weights != 0).sum(), num_bins)
+    return fill_bins(confidence, correct, weights, index, num_bins), confidence, index
 
 
 def fill_bins(
@@ -159,12 +165,17 @@ def fill_bins(
     return CalibrationBins(count, *(segment_sum(column, index, num_bins) for column in columns))
 
 
+def equal_width_edges(num_bins: int) -> np.ndarray:
+    """Returns the `num_bins + 1` edges k / bins, in float64."""
+    return np.arange(num_bins + 1) / num_bins
+
+
 def equal_width_index(confidence: PerExample, num_bins: int) -> Int[Array, " batch"]:
     """Returns bin k for confidences in [k / bins, (k + 1) / bins), both ends of the last bin included.
 
     The edges are float32(k / bins), compared and not multiplied, so that a confidence equal to an edge is right of it.
     """
-    edges = (np.arange(1, num_bins) / num_bins).astype(confidence.dtype)
+    edges = equal_width_edges(num_bins)[1:-1].astype(confidence.dtype)
     method = "compare_all" if num_bins <= COMPARE_ALL_UP_TO else "scan_unrolled"
     return jnp.searchsorted(edges, confidence, side="right", method=method).astype(jnp.int32)
 
@@ -181,10 +192,29 @@ def calibration_error_of(bins: CalibrationBins, norm: str) -> Scalar:
     """Returns the norm of the gaps between accuracy and confidence, NaN when the bins are empty."""
     gap = subtract(bins.correct, bins.confidence).value
     weight = bins.weight.value
-    mass = total(weight).value
+    mass = weight.sum()
     if norm == "l1":
-        return total(jnp.abs(gap)).value / mass
+        return jnp.abs(gap).sum() / mass
     occupied = jnp.where(weight == 0, 1, weight)
     if norm == "l2":
-        return jnp.sqrt(total(gap**2 / occupied).value / mass)
+        return jnp.sqrt((gap**2 / occupied).sum() / mass)
     return jnp.where(mass == 0, jnp.nan, jnp.abs(gap / occupied).max())
+
+
+def debiased_error_of(bins: CalibrationBins) -> Scalar:
+    """Returns the l2 error with the variance of each bin's accuracy subtracted, NaN when the bins are empty."""
+    weight = bins.weight.value
+    occupied = jnp.where(weight == 0, 1, weight)
+    gap = subtract(bins.correct, bins.confidence).value / occupied
+    accuracy = bins.correct.value / occupied
+    variance = accuracy * (1 - accuracy) / jnp.maximum(bins.count - 1, 1)
+    squares = jnp.where(bins.count == 1, 0, weight * (gap**2 - variance))
+    return jnp.sqrt(jnp.maximum(squares.sum() / weight.sum(), 0))
+
+
+def overconfidence_error_of(bins: CalibrationBins) -> Scalar:
+    """Returns the confidence-weighted sum of the gaps of overconfident bins, NaN when the bins are empty."""
+    weight = bins.weight.value
+    confidence = bins.confidence.value / jnp.where(weight == 0, 1, weight)
+    excess = jnp.maximum(subtract(bins.confidence, bins.correct).value, 0)
+    return (confidence * excess).sum() / weight.sum()

@@ -85,3 +85,19 @@ def brier_score(
     labels = as_integers("labels", labels, outputs.shape[0])
     probs = jax.nn.softmax(outputs, axis=-1) if from_logits else outputs
     return weighted_mean(squared_loss(probs, labels), as_weights(weights, outputs.shape[0]))
+
+
+@partial(jax.jit, static_argnames="from_logits")
+def entropy(outputs: ArrayLike, *, from_logits: bool = False, weights: ArrayLike | None = None) -> Scalar:
+    r"""Returns the mean entropy of the probabilities in nats, in [0, log classes]: how unsure it says it is.
+
+    $$-\frac{1}{n} \sum_i \sum_k p_{ik} \log p_{ik}$$
+
+    Probabilities of 0 contribute 0. It needs no labels; a calibrated classifier's equals its negative log-likelihood.
+
+    >>> round(entropy(jnp.array([[0.5, 0.5], [1.0, 0.0]])).item(), 4)
+    0.3466
+    """
+    outputs = as_outputs(outputs)
+    probs = jax.nn.softmax(outputs, axis=-1) if from_logits else outputs
+    return weighted_mean(jax.scipy.special.entr(probs).sum(axis=-1), as_weights(weights, outputs.shape[0]))

@@ -4,7 +4,9 @@ import types
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.special
+import scipy.stats
 
 
 def softmax(logits):
@@ -71,14 +73,116 @@ def brier_score(probs, labels, weights=None):
     return mean(((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1), weights)
 
 
+def maximum_calibration_error(probs, labels, weights=None, **options):
+    return expected_calibration_error(probs, labels, weights, norm="max", **options)
+
+
+def per_bin(probs, labels, weights, num_bins, binning):
+    """Yields (mass, count, confidence, accuracy) of the non-empty bins."""
+    confidence, correct = top_label(probs, labels)
+    weights = np.ones(len(confidence)) if weights is None else np.asarray(weights, np.float64)
+    confidence, correct, weights = (x[weights != 0] for x in (confidence, correct, weights))
+    for rows in bins(confidence, num_bins, binning):
+        if len(rows):
+            mass = weights[rows] / weights.sum()
+            share = mass / mass.sum()
+            yield mass.sum(), len(rows), share @ confidence[rows], share @ correct[rows]
+
+
+def debiased_calibration_error(probs, labels, weights=None, num_bins=15, binning="equal_mass"):
+    square = sum(
+        mass * ((acc - conf) ** 2 - acc * (1 - acc) / (count - 1))
+        for mass, count, conf, acc in per_bin(probs, labels, weights, num_bins, binning)
+        if count > 1
+    )
+    return max(square, 0) ** 0.5
+
+
+def overconfidence_error(probs, labels, weights=None, num_bins=15, binning="equal_width"):
+    return sum(
+        mass * conf * max(conf - acc, 0) for mass, _, conf, acc in per_bin(probs, labels, weights, num_bins, binning)
+    )
+
+
+def signed_calibration_gap(probs, labels, weights=None):
+    confidence, correct = top_label(probs, labels)
+    return mean(confidence - correct, weights)
+
+
+def kolmogorov_smirnov_calibration_error(probs, labels, weights=None):
+    confidence, correct = top_label(probs, labels)
+    weights = np.ones(len(confidence)) if weights is None else np.asarray(weights, np.float64)
+    residual = weights * (correct - confidence)
+    levels = np.unique(confidence[weights != 0])
+    return max(abs(residual[confidence <= level].sum()) for level in levels) / weights.sum()
+
+
+def classwise_calibration_error(probs, labels, weights=None, threshold=0.0, **options):
+    errors = []
+    for k in range(probs.shape[1]):
+        kept = np.asarray(probs[:, k] >= np.float32(threshold))
+        kept = kept if weights is None else kept & (np.asarray(weights) != 0)
+        if kept.any():
+            w = None if weights is None else np.asarray(weights)[kept]
+            errors.append(calibration_error(probs[kept, k], np.asarray(labels)[kept] == k, w, **options))
+    return np.mean(errors)
+
+
+def adaptive_calibration_error(probs, labels, weights=None, **options):
+    return classwise_calibration_error(probs, labels, weights, binning="equal_mass", **options)
+
+
+def entropy(probs, labels, weights=None):
+    return mean(scipy.special.entr(np.asarray(probs, np.float64)).sum(axis=1), weights)
+
+
+def area_under_risk_coverage(probs, labels, weights=None):
+    confidence, correct = top_label(probs, labels)
+    weights = np.ones(len(confidence)) if weights is None else np.asarray(weights, np.float64)
+    confidence, wrong, weights = (x[weights != 0] for x in (confidence, 1 - correct, weights))
+    order = np.argsort(-confidence, kind="stable")
+    confidence, wrong, weights = confidence[order], wrong[order], weights[order]
+    for level in np.unique(confidence):  # the expectation over the orders of equals
+        equals = confidence == level
+        wrong[equals] = np.average(wrong[equals], weights=weights[equals])
+    return np.average(np.cumsum(weights * wrong) / np.cumsum(weights), weights=weights)
+
+
+def smoothed_norm(confidence, residual, bandwidth, points=1501):
+    """Returns the integral of the absolute smoothed residual, the kernel's images written out."""
+    t = np.linspace(0, 1, points)
+    density = np.zeros(points)
+    for shift in range(-6, 7):  # bandwidths below 1 reach no further
+        for image in (2 * shift + confidence, 2 * shift - confidence):
+            density += scipy.stats.norm.pdf(t[:, None], image[None], bandwidth) @ residual
+    return np.trapezoid(np.abs(density), t)
+
+
+def smooth_calibration_error(probs, labels, weights=None, bandwidth=None):
+    confidence, correct = top_label(probs, labels)
+    weights = np.ones(len(confidence)) if weights is None else np.asarray(weights, np.float64)
+    residual = weights * (correct - confidence) / weights.sum()
+    if bandwidth is None:
+        gap = lambda sigma: smoothed_norm(confidence, residual, sigma) - sigma  # noqa: E731
+        bandwidth = scipy.optimize.brentq(gap, 1e-3, 1, xtol=1e-9)
+    return smoothed_norm(confidence, residual, bandwidth)
+
+
 def problem(seed, size=60, classes=5, sharpness=2.0):
-    """Returns float32 logits, float32 probabilities, labels that follow them loosely, and a mask with some zeros."""
+    """Returns float32 logits, float32 probabilities, labels that follow them loosely, and weights with some zeros.
+
+    With an odd seed the probabilities are multiples of 1/16: many ties, and many exactly on the edges of bins.
+    """
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, sharpness, (size, classes)).astype(np.float32)
     probs = softmax(logits).astype(np.float32)
     labels = np.where(rng.random(size) < 0.6, probs.argmax(axis=1), rng.integers(0, classes, size)).astype(np.int32)
+    if seed % 2:
+        probs = (np.round(probs * 14) + 1).astype(np.float32) / 16
     mask = (rng.random(size) < 0.8).astype(np.float32)
-    return types.SimpleNamespace(logits=logits, probs=probs, labels=labels, mask=mask, weights=mask * rng.random(size))
+    mask[0] = 1
+    weights = (mask * rng.random(size)).astype(np.float32)
+    return types.SimpleNamespace(logits=logits, probs=probs, labels=labels, mask=mask, weights=weights)
 
 
 ORACLES = types.SimpleNamespace(**{k: v for k, v in globals().items() if isinstance(v, types.FunctionType)})

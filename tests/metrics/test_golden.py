@@ -49,6 +49,30 @@ def test_the_summary_of_examples(golden):
         assert abs(summary[name].item() - value) < TOLERANCE, name
 
 
+def test_smooth_calibration_error(golden):
+    smooth = metrics.smooth_calibration_error
+    arguments = golden["logits"], golden["labels"]
+    assert abs(smooth(*arguments, from_logits=True).item() - 0.0436180) < 1e-6
+    assert abs(smooth(*arguments, from_logits=True, bandwidth=0.05).item() - 0.0425016) < 1e-6
+
+
+def test_the_unweighted_mean_of_the_bins(golden):
+    for num_bins, expected in ((10, 0.0389854027), (15, 0.0451901873)):
+        diagram = metrics.reliability_diagram(golden["logits"], golden["labels"], from_logits=True, num_bins=num_bins)
+        # The mean is over all bins; an empty one has no gap.
+        assert abs(np.nan_to_num(np.abs(diagram.signed_gap)).mean() - expected) < TOLERANCE
+
+
+@pytest.mark.slow
+def test_the_report(golden):
+    report = metrics.calibration_report(golden["logits"], golden["labels"], from_logits=True)
+    for (num_bins, binning, norm), expected in CALIBRATION_ERRORS.items():
+        name = f"ece_{binning}_{num_bins}" if norm == "l1" else f"ece_{norm}_{binning}_{num_bins}"
+        assert abs(report[name].item() - expected) < TOLERANCE, name
+    for name, expected in (SCORES | {"mean_confidence": 0.5428560819, "smooth_calibration_error": 0.0436180}).items():
+        assert abs(report[name].item() - expected) < TOLERANCE, name
+
+
 def test_streaming_in_batches_gives_the_golden_numbers(golden):
     bins = metrics.CalibrationBins.empty(num_bins=15)
     for start in range(0, 100_000, 20_000):
