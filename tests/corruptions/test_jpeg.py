@@ -35,7 +35,7 @@ def test_the_float_method_is_near(photographs):
     for severity, quality in enumerate((80, 65, 58, 50, 40), start=1):
         actual = corrupt(jax.random.key(0), photographs, name="jpeg_compression", severity=severity, jpeg="float")
         expected = np.stack([_pillow(image, quality) for image in photographs])
-        assert np.abs(np.asarray(actual, int) - expected).mean() < 0.3, f"severity {severity}"
+        assert 0 < np.abs(np.asarray(actual, int) - expected).mean() < 0.4, f"severity {severity}"
 
 
 def test_post_jpeg_encodes_the_corrupted_images(photographs):
