@@ -8,7 +8,8 @@ method uses a float32 cosine transform without the roundings in between.
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jax import lax
+from jaxtyping import Array, Float, Int, Shaped
 
 JPEG_METHODS = ("exact", "float")
 
@@ -51,15 +52,14 @@ def jpeg_round_trip(
     height, width, channels = image.shape
     image = image.astype(jnp.int32)
     if channels == 1:
-        return _through_blocks(image[..., 0], tables[0], method)[..., None].astype(jnp.float32)
-    luma, blue, red = _to_ycc(image)
-    luma = _through_blocks(luma, tables[0], method)
-    half_width = (width + 1) // 2
-    blue, red = (
-        _upsample(_through_blocks(_downsample(chroma), tables[1], method)[:, :half_width])[:height, :width]
-        for chroma in (blue, red)
-    )
-    return _to_rgb(luma, blue, red).astype(jnp.float32)
+        (luma,) = _through_blocks([_pad(image[..., 0], _BLOCK, _BLOCK)], tables[:1], method)
+        return luma[:height, :width, None].astype(jnp.float32)
+    luma, *chromas = _to_ycc(image)
+    planes = [_pad(luma, _BLOCK, _BLOCK), *(_pad(_downsample(chroma), _BLOCK, 1) for chroma in chromas)]
+    luma, *chromas = _through_blocks(planes, tables[np.array([0, 1, 1])], method)
+    half = ((height + 1) // 2, (width + 1) // 2)
+    blue, red = (_upsample(chroma[: half[0], : half[1]])[:height, :width] for chroma in chromas)
+    return _to_rgb(luma[:height, :width], blue, red).astype(jnp.float32)
 
 
 def _to_ycc(image: Int[Array, "height width 3"]) -> list[Int[Array, "height width"]]:
@@ -117,18 +117,25 @@ def _upsample(plane: Int[Array, "height width"]) -> Array:
     return pair.reshape(2 * height, 2 * width)
 
 
-def _through_blocks(plane: Int[Array, "height width"], table: Int[Array, "8 8"], method: str) -> Array:
-    """Returns the plane after transform, quantisation, and back, whole numbers 0..255."""
-    height, width = plane.shape
-    plane = _pad(plane, _BLOCK, _BLOCK)
-    shape = (plane.shape[0] // _BLOCK, _BLOCK, plane.shape[1] // _BLOCK, _BLOCK)
-    blocks = plane.reshape(shape).transpose(1, 3, 0, 2) - _CENTER
-    blocks = (_exact_round_trip if method == "exact" else _float_round_trip)(blocks, table[..., None, None])
-    plane = jnp.clip(blocks + _CENTER, 0, 255).transpose(2, 0, 3, 1).reshape(plane.shape)
-    return plane[:height, :width]
+def _through_blocks(planes: list[Array], tables: Int[Array, "planes 8 8"], method: str) -> list[Array]:
+    """Returns the planes, cut into 8 x 8 blocks, after transform, quantisation, and back, whole numbers 0..255."""
+    shapes = [(plane.shape[0] // _BLOCK, _BLOCK, plane.shape[1] // _BLOCK, _BLOCK) for plane in planes]
+    cut = [
+        plane.reshape(shape).transpose(1, 3, 0, 2).reshape(_BLOCK, _BLOCK, -1)
+        for plane, shape in zip(planes, shapes, strict=True)
+    ]
+    counts = [blocks.shape[-1] for blocks in cut]
+    spread = [jnp.broadcast_to(table[..., None], blocks.shape) for table, blocks in zip(tables, cut, strict=True)]
+    round_trip = _exact_round_trip if method == "exact" else _float_round_trip
+    blocks = round_trip(jnp.concatenate(cut, axis=-1) - _CENTER, jnp.concatenate(spread, axis=-1))
+    blocks = jnp.clip(blocks + _CENTER, 0, 255)
+    return [
+        part.reshape(_BLOCK, _BLOCK, shape[0], shape[2]).transpose(2, 0, 3, 1).reshape(plane.shape)
+        for part, shape, plane in zip(jnp.split(blocks, np.cumsum(counts)[:-1], axis=-1), shapes, planes, strict=True)
+    ]
 
 
-def _exact_round_trip(blocks: Int[Array, "8 8 down across"], table: Int[Array, "8 8 1 1"]) -> Array:
+def _exact_round_trip(blocks: Int[Array, "8 8 blocks"], table: Int[Array, "8 8 blocks"]) -> Array:
     transform = _integer_transform()
     blocks = _shift_right(_on_columns(transform, blocks), _CONST_BITS - _PASS1_BITS)
     blocks = _shift_right(_on_rows(transform, blocks), _CONST_BITS + _PASS1_BITS)
@@ -146,7 +153,7 @@ def _quantize(values: Array, divisor: Array) -> Array:
     return jnp.sign(values) * jnp.floor(dividend / divisor.astype(jnp.float32)).astype(jnp.int32)
 
 
-def _float_round_trip(blocks: Int[Array, "8 8 down across"], table: Int[Array, "8 8 1 1"]) -> Array:
+def _float_round_trip(blocks: Int[Array, "8 8 blocks"], table: Int[Array, "8 8 blocks"]) -> Array:
     frequency = np.arange(_BLOCK)[:, None]
     cosines = np.cos((2 * np.arange(_BLOCK)[None] + 1) * frequency * np.pi / (2 * _BLOCK)) / 2
     cosines = np.where(frequency == 0, np.sqrt(0.5), 1) * cosines
@@ -156,14 +163,14 @@ def _float_round_trip(blocks: Int[Array, "8 8 down across"], table: Int[Array, "
     return jnp.round(_on_columns(cosines.T, _on_rows(cosines.T, blocks))).astype(jnp.int32)
 
 
-def _on_rows(matrix: np.ndarray, blocks: Array) -> Array:
-    """Returns `matrix @ block`."""
-    return jnp.stack([sum(weight * row for weight, row in zip(weights, blocks, strict=True)) for weights in matrix])
+def _on_rows(matrix: np.ndarray, blocks: Shaped[Array, "8 8 blocks"]) -> Array:
+    """Returns `matrix @ block` for every block."""
+    return jnp.einsum("ij,jkn->ikn", jnp.asarray(matrix), blocks, precision=lax.Precision.HIGHEST)
 
 
-def _on_columns(matrix: np.ndarray, blocks: Array) -> Array:
-    """Returns `block @ matrix.T`."""
-    return _on_rows(matrix, blocks.swapaxes(0, 1)).swapaxes(0, 1)
+def _on_columns(matrix: np.ndarray, blocks: Shaped[Array, "8 8 blocks"]) -> Array:
+    """Returns `block @ matrix.T` for every block."""
+    return jnp.einsum("ij,kjn->kin", jnp.asarray(matrix), blocks, precision=lax.Precision.HIGHEST)
 
 
 def _shift_right(values: Int[Array, "..."], bits: int) -> Array:

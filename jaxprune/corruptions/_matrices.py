@@ -64,10 +64,14 @@ def box_matrix(size: int, new_size: int) -> np.ndarray:
     """Returns the [new_size, size] matrix of Pillow's `BOX` resize: the mean over a box around each new pixel.
 
     The box is as wide as the new pixel (one old pixel when enlarging) and holds the pixels whose centre is in its
-    left-open, right-closed extent, all with the same weight.
+    left-open, right-closed extent, all with the same weight. Centres on its border are decided by rounding errors, so
+    the operations and their order are Pillow's.
     """
     scale = size / new_size
+    width = max(scale, 1.0)
     centers = (np.arange(new_size)[:, None] + 0.5) * scale
-    distance = (np.arange(size)[None] + 0.5 - centers) / max(scale, 1.0)
+    pixels = np.arange(size)[None]
+    distance = (pixels - centers + 0.5) * (1.0 / width)
     inside = (distance > -0.5) & (distance <= 0.5)
+    inside &= (pixels >= np.trunc(centers - 0.5 * width + 0.5)) & (pixels < np.trunc(centers + 0.5 * width + 0.5))
     return inside / inside.sum(axis=1, keepdims=True)

@@ -45,7 +45,7 @@ class FrostTextures:
         return FrostTextures(grow_frost(), "procedural, version 1")
 
     @staticmethod
-    def from_directory(path: str) -> "FrostTextures":
+    def from_directory(path: epath.PathLike) -> "FrostTextures":
         """Returns the reference's five textures if the directory has them, else all its PNG and JPEG files by name.
 
         Textures are read at full size; each preset takes its share of it (0.2, 0.3 and 1).

@@ -1,14 +1,14 @@
-"""The reference's images, and the draws that its NumPy generator made for them."""
+"""The reference's images, the draws that its NumPy generator made for them, and the float64 oracle."""
 
+import importlib.util
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from jaxprune.corruptions import severities
-
-_GOLDEN = pathlib.Path(__file__).parents[1] / "data" / "cifar_c_golden.npz"
+_ROOT = pathlib.Path(__file__).parents[2]
+_GOLDEN = _ROOT / "tests" / "data" / "cifar_c_golden.npz"
 
 
 class ReferenceSet(NamedTuple):
@@ -26,6 +26,15 @@ def _load(path, seed: int) -> ReferenceSet:
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files if name != "labels"}
     return ReferenceSet(seed, arrays.pop("clean"), arrays)
+
+
+@pytest.fixture(scope="session")
+def oracle():
+    """The module `benchmarks/corruptions_oracle.py`, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location("corruptions_oracle", _ROOT / "benchmarks" / "corruptions_oracle.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session", params=["golden", "photographs"])
@@ -48,7 +57,7 @@ def frost_photographs(shared):
 
 
 @pytest.fixture
-def reference_draws(request):
+def reference_draws(request, oracle):
     """Returns a function (name, severity, reference set) -> the reference's draws, stacked over the images.
 
     The reference seeds NumPy's legacy generator before each (corruption, severity), then takes the images in order.
@@ -57,7 +66,7 @@ def reference_draws(request):
     def draws(name: str, severity: int, reference: ReferenceSet) -> dict:
         textures = request.getfixturevalue("frost_photographs") if name == "frost" else None
         rng = np.random.RandomState(reference.seed)
-        per_image = [_draw(rng, name, severity, image, textures) for image in reference.clean]
+        per_image = [oracle.draw(rng, name, image, severity, "cifar", textures) for image in reference.clean]
         return _stack(per_image)
 
     return draws
@@ -70,44 +79,3 @@ def _stack(values: list):
         return [_stack(list(items)) for items in zip(*values, strict=True)]
     stacked = np.stack(values)
     return stacked.astype(np.float32) if stacked.dtype == np.float64 else stacked.astype(np.int32)
-
-
-def _draw(rng: np.random.RandomState, name: str, severity: int, image: np.ndarray, textures) -> dict:
-    height, width, _ = image.shape
-    if name in ("gaussian_noise", "speckle_noise"):
-        return {"noise": rng.normal(size=image.shape)}
-    if name == "shot_noise":
-        return {"counts": rng.poisson(image / 255 * severities.SHOT_NOISE_PHOTONS["cifar"][severity - 1]).astype(float)}
-    if name == "impulse_noise":
-        return {"replace": rng.random_sample(image.shape), "salt": rng.random_sample(image.shape)}
-    if name == "glass_blur":
-        return {"offsets": _glass_offsets(rng, severity, height, width)}
-    if name == "motion_blur":
-        return {"angle": rng.uniform(-45, 45)}
-    if name == "snow":
-        return {"layer": rng.normal(size=(height, width)), "angle": rng.uniform(-135, -45)}
-    if name == "frost":
-        texture = textures[rng.randint(5)]
-        row = rng.randint(0, texture.shape[0] - height)
-        column = rng.randint(0, texture.shape[1] - width)
-        return {"crop": texture[row : row + height, column : column + width].astype(float)}
-    if name == "fog":
-        levels = [2**level for level in range(5)]
-        return {"plasma": [rng.uniform(-1, 1, size=(3, n, n)) for n in levels]}
-    if name == "elastic_transform":
-        affine = rng.uniform(-1, 1, size=(3, 2))
-        return {"affine": affine, "dx": rng.uniform(-1, 1, (height, width)), "dy": rng.uniform(-1, 1, (height, width))}
-    if name == "spatter":
-        return {"layer": rng.normal(size=(height, width))}
-    return {}
-
-
-def _glass_offsets(rng: np.random.RandomState, severity: int, height: int, width: int) -> np.ndarray:
-    table = severities.GLASS_BLUR["cifar"]
-    _, reach, iterations = table[severity - 1]
-    offsets = np.zeros((max(row[2] for row in table), height, width, 2), int)
-    for iteration in range(iterations):
-        for row in range(height - reach, reach, -1):
-            for column in range(width - reach, reach, -1):
-                offsets[iteration, row, column] = rng.randint(-reach, reach, size=2)
-    return offsets

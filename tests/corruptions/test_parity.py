@@ -73,5 +73,4 @@ def test_matches_the_reference_on_its_own_draws(name, reference, reference_draws
         for severity, tolerance in found.items()
         if tolerance.maximum > TOLERANCE[name].maximum or tolerance.mean > TOLERANCE[name].mean
     }
-    print(name, {k: (v.maximum, round(v.mean, 5)) for k, v in found.items()})
     assert not wrong, f"{name} allows {TOLERANCE[name]}"

@@ -1,0 +1,139 @@
+"""Speed of the 19 corruptions beside a NumPy, SciPy, Pillow and OpenCV implementation, run in alternation.
+
+    python benchmarks/corruptions.py                        images/s and speed-up at 32 pixels, about two minutes
+    python benchmarks/corruptions.py --sizes 32 64 224      the same at three sizes
+    python benchmarks/corruptions.py --cifar-10-c           the whole of it, 19 x 5 x 10,000 images, compilation included
+    python benchmarks/corruptions.py --memory               peak memory at 1,000 and 10,000 images
+
+The speed-up is the median over rounds of (oracle's time per image) / (ours), each round timing both, one after the
+other, at every severity; random numbers are part of both. Needs Pillow, SciPy and opencv-python-headless.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import corruptions_oracle as oracle
+import jax
+import numpy as np
+from PIL import Image
+
+from jaxprune.corruptions import CORRUPTIONS, FrostTextures, corrupt
+
+SEVERITIES = range(1, 6)
+ROUNDS = 3
+BATCH = {32: 1000, 64: 250, 224: 20}
+# The oracle takes images one by one, so few are enough.
+ORACLE_IMAGES = {32: 32, 64: 8, 224: 1}
+
+
+def pictures(count: int, size: int) -> np.ndarray:
+    """Returns smooth random pictures, uint8, that have edges, slopes and flat areas."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (min(count, 64), 6, 6, 3), dtype=np.uint8)
+    large = [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)) for image in small]
+    return np.resize(np.stack(large), (count, size, size, 3))
+
+
+def preset_of(size: int) -> str:
+    return {32: "cifar", 64: "tiny_imagenet", 224: "imagenet"}[size]
+
+
+def time_ours(name: str, images: np.ndarray, severity: int) -> float:
+    start = time.perf_counter()
+    corrupt(jax.random.key(severity), images, name=name, severity=severity).block_until_ready()
+    return (time.perf_counter() - start) / len(images)
+
+
+def time_oracle(name: str, images: np.ndarray, severity: int, textures: list[np.ndarray]) -> float:
+    preset = preset_of(images.shape[1])
+    rng = np.random.RandomState(severity)
+    start = time.perf_counter()
+    for image in images:
+        oracle.apply(name, image, oracle.draw(rng, name, image, severity, preset, textures), severity, preset)
+    return (time.perf_counter() - start) / len(images)
+
+
+def compare(size: int, names: list[str]) -> None:
+    """Prints one line per corruption: first call, images/s of both, speed-up."""
+    images = pictures(BATCH[size], size)
+    pixels, sizes = FrostTextures.procedural().atlas(preset_of(size), (size, size))
+    textures = [slot[:height, :width] for slot, (height, width) in zip(pixels, sizes, strict=True)]
+    print(f"\n{size} x {size} pixels, batches of {len(images)}, {jax.devices()[0].device_kind}")
+    print(f"{'corruption':18} {'first call':>10} {'images/s':>10} {'oracle':>8} {'speed-up':>8}")
+    speed_ups, first_calls = [], []
+    for name in names:
+        start = time.perf_counter()
+        corrupt(jax.random.key(0), images, name=name, severity=1).block_until_ready()
+        first_calls.append(time.perf_counter() - start)
+        rounds = []
+        for _ in range(ROUNDS):
+            theirs = [time_oracle(name, images[: ORACLE_IMAGES[size]], severity, textures) for severity in SEVERITIES]
+            ours = [time_ours(name, images, severity) for severity in SEVERITIES]
+            rounds.append((statistics.mean(ours), statistics.mean(theirs)))
+        speed_ups.append(statistics.median(theirs / ours for ours, theirs in rounds))
+        ours, theirs = (statistics.median(times) for times in zip(*rounds, strict=True))
+        print(
+            f"{name:18} {first_calls[-1]:8.2f} s {1 / ours:10,.0f} {1 / theirs:8,.0f} {speed_ups[-1]:7.1f}x", flush=True
+        )
+    print(f"first calls together {sum(first_calls):.1f} s; speed-up: smallest {min(speed_ups):.1f}x, ", end="")
+    print(f"geometric mean {statistics.geometric_mean(speed_ups):.1f}x")
+
+
+def make_cifar_10_c(names: list[str]) -> None:
+    """Prints how long 10,000 images take at every corruption and severity, in batches of 1,000."""
+    images = pictures(10_000, 32)
+    start = time.perf_counter()
+    for name in names:
+        for severity in SEVERITIES:
+            for first in range(0, len(images), 1000):
+                batch = images[first : first + 1000]
+                np.asarray(corrupt(jax.random.key(0), batch, name=name, severity=severity, first_index=first))
+    seconds = time.perf_counter() - start
+    print(f"{len(names)} corruptions x 5 severities x 10,000 images: {seconds:.1f} s, compilation included")
+
+
+def print_memory(names: list[str]) -> None:
+    """Prints the growth of a fresh process's peak memory over one call."""
+    print(f"{'corruption':18} {'1,000 images':>14} {'10,000 images':>14}   (32 pixels; 10,000 are 31 MB in and out)")
+    for name in names:
+        sizes = []
+        for count in (1000, 10_000):
+            command = [sys.executable, __file__, "--one-call", str(count), "--names", name]
+            sizes.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        print(f"{name:18} {sizes[0]:11.0f} MB {sizes[1]:11.0f} MB", flush=True)
+
+
+def _one_call(name: str, count: int) -> None:
+    images = pictures(count, 32)
+    # The first call compiles, which takes memory of its own.
+    corrupt(jax.random.key(0), images[:1], name=name, severity=5).block_until_ready()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    corrupt(jax.random.key(0), images, name=name, severity=5).block_until_ready()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[32], choices=sorted(BATCH))
+    parser.add_argument("--names", nargs="+", default=list(CORRUPTIONS), choices=list(CORRUPTIONS))
+    parser.add_argument("--cifar-10-c", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--one-call", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one_call:
+        _one_call(options.names[0], options.one_call)
+    elif options.cifar_10_c:
+        make_cifar_10_c(options.names)
+    elif options.memory:
+        print_memory(options.names)
+    else:
+        for size in options.sizes:
+            compare(size, options.names)
+
+
+if __name__ == "__main__":
+    main()
