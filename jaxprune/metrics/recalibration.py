@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxprune.metrics._arguments import Labels, Outputs, PerExample, Scalar, as_integers, as_outputs, as_weights
-from jaxprune.metrics._rows import log_loss
+from jaxprune.metrics._rows import at_label, log_loss
 from jaxprune.metrics._sums import weighted_mean
 
 MAX_TEMPERATURE = 1000.0  # and its inverse the least: separable data have no finite optimum
@@ -67,7 +67,7 @@ def fit_vector_scaling(
 def _fit_temperature(logits, labels, weights) -> Scalar:
     logits, labels, weights = _arguments(logits, labels, weights)
     # Differences to the label's logit keep the digits that a large common offset would take.
-    margins = logits - jnp.take_along_axis(logits, labels[:, None], axis=1, mode="clip")
+    margins = logits - at_label(logits, labels)[:, None]
 
     def loss(sharpness):
         return weighted_mean(jax.nn.logsumexp(sharpness * margins, axis=1), weights)
@@ -120,7 +120,12 @@ def _loss(logits: Outputs, labels: Labels, weights: PerExample | None) -> Scalar
 
 def _arguments(logits, labels, weights) -> tuple[Outputs, Labels, PerExample | None]:
     logits = as_outputs(logits)
-    return logits, as_integers("labels", labels, logits.shape[0]), as_weights(weights, logits.shape[0])
+    labels = as_integers("labels", labels, logits.shape[0])
+    weights = as_weights(weights, logits.shape[0])
+    if weights is not None:  # a weight of 0 hides a NaN from the loss, but not from its derivative
+        counts = weights != 0
+        logits, labels = jnp.where(counts[:, None], logits, 0), jnp.where(counts, labels, 0)
+    return logits, labels, weights
 
 
 def _refuse_test_split(split: str) -> None:

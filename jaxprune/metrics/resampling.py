@@ -56,9 +56,10 @@ def bootstrap(
     metric returns may be trees (`ExampleStatistics` in, the dictionary of `summarize_examples` out). `chunk_size`
     resamples are in memory at a time.
 
-    A 95 % interval of a mean (accuracy, Brier score) covers in 95 % of cases. That of a binned calibration error does
-    not, since resampling adds its bias a second time: compare with `noise_floor`, or bootstrap the
-    `debiased_calibration_error`. The smallest `p_value` is 2 / (num_samples + 1).
+    How often a 95 % interval holds the truth, in 500 simulated problems of 300 examples whose true l2 calibration error
+    is 0.05: accuracy 94 %, Brier score 95 %, debiased calibration error 86 %, equal-mass calibration error 0 % (41 % at
+    2,000 examples), since it is biased upwards and resampling adds the bias once more. So for calibration bootstrap the
+    `debiased_calibration_error`, or compare with the `noise_floor`. The smallest `p_value` is 2 / (num_samples + 1).
 
     The metric is compiled once: give the same function object each time, not a new lambda. Leave padding out, or give
     the mask as one of the arrays. Raises `ValueError` when the arrays differ in their number of examples or have none.

