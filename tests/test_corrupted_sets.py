@@ -62,6 +62,23 @@ def test_what_is_there_is_kept_and_what_is_missing_is_made(folder, test_set):
     assert not list(folder.glob(".*.tmp"))
 
 
+def test_frosts_textures_are_named_and_recorded(tmp_path, test_set, rng):
+    from PIL import Image
+
+    photographs = tmp_path / "textures"
+    photographs.mkdir()
+    Image.fromarray(rng.integers(0, 256, (300, 300, 3), np.uint8)).save(photographs / "ice.png")
+    textures = corruptions.FrostTextures.from_name(str(photographs))
+    options = {"names": ("frost",), "severities": (3,), "seed": 0}
+    own = corrupted_sets.write(tmp_path / "own", test_set.take(4), frost_textures=textures, **options)
+    grown = corrupted_sets.write(tmp_path / "grown", test_set.take(4), **options)
+    recorded = [json.loads((out / "jaxprune.json").read_text())["frost_textures"] for out in (own, grown)]
+    assert recorded == [f"directory {photographs}", "procedural, version 1"]
+    assert (np.load(own / "frost.npy") != np.load(grown / "frost.npy")).any()
+    with pytest.raises(ValueError, match="no frost textures named 'ice'; give procedural, imagecorruptions or an"):
+        corruptions.FrostTextures.from_name("ice")
+
+
 def test_a_folder_of_other_images_is_refused(folder, test_set):
     with pytest.raises(ValueError, match=r"of another kind \(seed: 1 there, 2 asked for\)"):
         corrupted_sets.write(folder, test_set, seed=2, names=NAMES)

@@ -159,6 +159,7 @@ def test_where_files_lie_does_not_change_the_hash():
         ({"finetune": TrainConfig(augment="flip")}, "finetune: unknown augment 'flip'; known: none, crop"),
         ({"evaluation": EvaluationConfig(corruptions=("rain",))}, "unknown corruption 'rain'; known: "),
         ({"evaluation": EvaluationConfig(severities=(6,))}, "severity 6 is outside 1..5"),
+        ({"evaluation": EvaluationConfig(frost_textures="ice")}, "no frost textures named 'ice'; give procedural"),
     ],
 )
 def test_an_impossible_study_is_refused_before_anything_is_written(tmp_path, change, message):
