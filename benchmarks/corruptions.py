@@ -2,7 +2,7 @@
 
     python benchmarks/corruptions.py                        images/s and speed-up at 32 pixels, about two minutes
     python benchmarks/corruptions.py --sizes 32 64 224      the same at three sizes
-    python benchmarks/corruptions.py --cifar-10-c           the whole of it, 19 x 5 x 10,000 images, compilation included
+    python benchmarks/corruptions.py --cifar-10-c           the whole of it, 19 x 5 x 10,000 images, with compilation
     python benchmarks/corruptions.py --memory               peak memory at 1,000 and 10,000 images
 
 The speed-up is the median over rounds of (oracle's time per image) / (ours), each round timing both, one after the
