@@ -103,6 +103,8 @@ class BaseUpdater:
 
     def get_initial_masks(self, params, target_sparsities):
         """Returns the masks that an optimiser starts with: all ones where something is to be pruned."""
+        if target_sparsities is None:
+            return jax.tree.map(lambda _: None, params)
         return jax.tree.map(
             lambda param, target: None if target is None else jnp.ones(param.shape, mask_calculator.MASK_DTYPE),
             params,
