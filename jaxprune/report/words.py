@@ -11,7 +11,14 @@ UNKNOWN = "–"
 # A number does not part from its unit at the end of a line.
 UNIT_SPACE = "\u00a0"
 MINUS = "\u2212"
-METHODS = {"dense": "dense", "random": "random masks", "weight": "weight pruning"}
+METHODS = {
+    "dense": "dense",
+    "random": "random masks",
+    "weight": "weight pruning",
+    "weight_per_layer": "weight pruning per layer",
+    "weight_erk": "weight pruning at ERK sparsities",
+    "lamp": "LAMP pruning",
+}
 STAGES = {"dense": "as trained", "pruned": "before fine-tuning", "fine_tuned": "after fine-tuning"}
 
 
