@@ -72,7 +72,9 @@ def gaussian_correction(
 
     lines = image.reshape(height, width * channels)
     across = along(1, lines)
-    return (along(0, lines) + along(0, across) + across).reshape(image.shape)
+    # A loop over the two, because a fused sum would compute `across` anew for each of its shifts.
+    pair = jnp.stack([lines, across])
+    return lax.fori_loop(0, 2, lambda index, total: total + along(0, pair[index]), across).reshape(image.shape)
 
 
 @functools.cache
