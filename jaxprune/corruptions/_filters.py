@@ -72,7 +72,9 @@ def gaussian_correction(
 
     lines = image.reshape(height, width * channels)
     across = along(1, lines)
-    return (along(0, lines) + along(0, across) + across).reshape(image.shape)
+    # A loop over the two, because a fused sum would compute `across` anew for each of its shifts.
+    pair = jnp.stack([lines, across])
+    return lax.fori_loop(0, 2, lambda index, total: total + along(0, pair[index]), across).reshape(image.shape)
 
 
 @functools.cache
@@ -86,8 +88,10 @@ def _gaussian_weights(sigmas: tuple[int | float, ...], truncate: float) -> np.nd
 
 
 def kernel_correction(image: Image, kernels: tuple[np.ndarray, ...], severity: Severity) -> Image:
-    """Returns `correlate(image, kernel) - image` for one symmetric kernel per severity, borders mirrored at the pixel
-    centre. The loop runs over the pairs of taps that the severity's kernel has."""
+    """Returns `correlate(image, kernel) - image` for one symmetric kernel per severity.
+
+    Borders are mirrored at the pixel centre. The loop runs over the pairs of taps that the severity's kernel has.
+    """
     offsets, weights, counts = _tap_pairs(kernels)
     height, width, channels = image.shape
     reach = int(np.abs(offsets).max())
@@ -102,6 +106,7 @@ def kernel_correction(image: Image, kernels: tuple[np.ndarray, ...], severity: S
         offset = offsets[pair]
         return total + weights[pair] * (shifted(offset) + shifted(-offset) - 2 * lines)
 
+    # A float32 kernel sums to a hair more or less than 1, which decides where the exact result is a whole number.
     excess = at_severity(np.array([kernel.sum(dtype=np.float64) - 1 for kernel in kernels]), severity)
     return lax.fori_loop(0, at_severity(counts, severity), add, excess * lines).reshape(image.shape)
 

@@ -76,7 +76,12 @@ def between_pixels(
     """Returns the rows (axis 0) or columns (axis 1) that are `share` of the way from `lower` to the next one."""
     upper = jnp.minimum(lower + 1, image.shape[axis] - 1)
     first, second = (image.take(index, axis=axis, mode="clip") for index in (lower, upper))
-    return first + jnp.expand_dims(share, (1 - axis, 2)) * (second - first)
+    return mix(first, second, jnp.expand_dims(share, (1 - axis, 2)))
+
+
+def mix(first: Float[Array, "..."], second: Float[Array, "..."], share: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns what is `share` of the way from one image to another; equal pixels stay exactly what they are."""
+    return first + share * (second - first)
 
 
 # ITU-R BT.601, as in cv2.cvtColor(..., COLOR_RGB2GRAY).

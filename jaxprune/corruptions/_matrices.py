@@ -1,7 +1,4 @@
-"""Separable blurs and resizes as matrices of rows and of columns, made once in NumPy, float64.
-
-A blurred or resized image is `rows @ image @ columns.T`; the border rule is part of the matrices.
-"""
+"""Separable filters and resizes along one axis: taps, matrices and sample positions, made once in NumPy, float64."""
 
 import math
 

@@ -2,8 +2,8 @@
 
 import functools
 import math
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -16,8 +16,8 @@ from jaxprune.corruptions._image import (
     Image,
     Severity,
     at_severity,
-    between_pixels,
     bytes_of,
+    mix,
     pixels_at,
 )
 from jaxprune.corruptions._matrices import filter_matrix, gaussian_taps, zoom_samples
@@ -132,40 +132,57 @@ def apply_zoom_blur(image: Image, draws: Draws, severity: Severity, preset: str)
 
     The factors begin with 1, so the image counts twice. Each axis is cropped by its own length.
     """
-    row_samples, column_samples, repeats = _zoom_tables(preset, *image.shape[:2])
-    (rows, down), (columns, right), repeats = jax.tree.map(
-        lambda table: at_severity(table, severity), (row_samples, column_samples, repeats)
-    )
+    tables = _zoom_tables(preset, *image.shape[:2])
+    most_repeats = int(tables.repeats.max())
+    rows, down, columns, right, repeats = (at_severity(table, severity) for table in tables)
 
     def add_zoom(index, total):
-        zoomed = between_pixels(image, rows[index], down[index], axis=0)
-        zoomed = between_pixels(zoomed, columns[index], right[index], axis=1)
-        return lax.fori_loop(0, repeats[index], lambda _, total: total + zoomed, total)
+        zoomed = _zoom(image, rows[index], down[index], columns[index], right[index])
+        for repeat in range(most_repeats):
+            total = jnp.where(repeat < repeats[index], total + zoomed, total)
+        return total
 
     # Summed in the reference's order, so that float32 rounds as it does there.
     total = lax.fori_loop(0, (repeats > 0).sum(), add_zoom, 0 * image)
     return (image + total) / (repeats.sum() + 1).astype(image.dtype)
 
 
-@functools.cache
-def _zoom_tables(preset: str, height: int, width: int):
-    """Returns ((rows, share), (columns, share), repeats), each [severity, zooms, ...]: the distinct zooms in order.
+def _zoom(image: Image, rows: Array, down: Array, columns: Array, right: Array) -> Image:
+    """Returns the image between `rows` and the next, at `down` of the way, and likewise for columns."""
+    height, width, _ = image.shape
+    row_pair = [jnp.minimum(rows + step, height - 1)[:, None] for step in (0, 1)]
+    column_pair = [jnp.minimum(columns + step, width - 1)[None, :] for step in (0, 1)]
+    left, next_right = (
+        mix(*(pixels_at(image, *jnp.broadcast_arrays(row, column)) for row in row_pair), down[:, None, None])
+        for column in column_pair
+    )
+    return mix(left, next_right, right[None, :, None])
 
-    Many factors crop and enlarge by the same whole pixels. The factors are NumPy's own, rounding errors included:
-    26 * 1.25 is enlarged to 33 pixels, not to 32.
+
+class _ZoomTables(NamedTuple):
+    """Per severity and distinct zoom: source rows and columns, the shares of the next ones, how often it is added."""
+
+    rows: np.ndarray
+    down: np.ndarray
+    columns: np.ndarray
+    right: np.ndarray
+    repeats: np.ndarray
+
+
+@functools.cache
+def _zoom_tables(preset: str, height: int, width: int) -> _ZoomTables:
+    """Returns the distinct zooms in order: many factors crop and enlarge by the same whole pixels.
+
+    The factors are NumPy's own, rounding errors included: 26 * 1.25 is enlarged to 33 pixels, not to 32.
     """
     runs = []
     for step, number in severities.ZOOM_BLUR[preset]:
-        samples = [
-            (*zoom_samples(factor, height), *zoom_samples(factor, width))
-            for factor in np.arange(1, 1 + step * number, step)[:number]
-        ]
-        keys = [b"".join(array.tobytes() for array in sample) for sample in samples]
-        starts = [index for index in range(number) if index == 0 or keys[index] != keys[index - 1]]
-        runs.append([(*samples[start], end - start) for start, end in zip(starts, [*starts[1:], number], strict=True)])
+        run = {}
+        for factor in np.arange(1, 1 + step * number, step)[:number]:
+            sample = (*zoom_samples(factor, height), *zoom_samples(factor, width))
+            key = b"".join(part.tobytes() for part in sample)
+            run[key] = (*sample, run[key][-1] + 1 if key in run else 1)
+        runs.append(list(run.values()))
     longest = max(len(run) for run in runs)
     filled = [run + [(*run[-1][:-1], 0)] * (longest - len(run)) for run in runs]
-    rows, down, columns, right, repeats = (
-        np.array([[zoom[part] for zoom in run] for run in filled]) for part in range(5)
-    )
-    return (rows, down), (columns, right), repeats
+    return _ZoomTables(*(np.array([[zoom[part] for zoom in run] for run in filled]) for part in range(5)))

@@ -133,7 +133,7 @@ def _distance_to(edges: Bool[Array, "height width"]) -> Plane:
                 distance = jnp.minimum(distance, shifted + lengths[squared])
         return distance
 
-    return _until_stable(relax, jnp.where(edges, 0.0, _FARTHEST))
+    return _until_stable(relax, jnp.where(edges, np.float32(0), np.float32(_FARTHEST)))
 
 
 def _equalize(values: Plane) -> Plane:
