@@ -50,6 +50,12 @@ def ours(metric: Callable, *names: str, **options) -> Callable:
     return make
 
 
+@jax.jit
+def smooth_error(confidence: jax.Array, correct: jax.Array) -> jax.Array:
+    """Returns the smooth calibration error of confidences."""
+    return metrics.SmoothCalibrationGrid.empty().update_examples(confidence, correct).compute()
+
+
 def torchmetrics_error(source: str) -> Callable:
     """Returns a maker of calls of torchmetrics' functional calibration error."""
 
@@ -110,10 +116,7 @@ COMPARISONS = {
         {"torchmetrics": torchmetrics_error("probs"), "netcal": netcal_error},
     ),
     "ECE from confidences": (BINNED, {"NumPy bincount": numpy_bincount, "scikit-learn curve": sklearn_curve}),
-    "smooth ECE from probabilities (relplot: from confidences)": (
-        ours(metrics.smooth_calibration_error, "probs", "labels"),
-        {"relplot": relplot_smooth},
-    ),
+    "smooth ECE from confidences": (ours(smooth_error, "confidence", "correct"), {"relplot": relplot_smooth}),
     "NLL from probabilities": (
         ours(metrics.negative_log_likelihood, "probs", "labels"),
         {"scikit-learn": sklearn_log_loss},

@@ -26,9 +26,10 @@ def top_label(
     outputs: Outputs, labels: Labels, *, from_logits: bool
 ) -> tuple[PerExample, Labels, Bool[Array, " batch"]]:
     """Returns confidence, prediction and correctness; the confidence is NaN where the row or its label is undefined."""
-    probs = jax.nn.softmax(outputs, axis=-1) if from_logits else outputs
-    prediction = first_argmax(outputs)
-    confidence = jnp.where(_is_class(labels, outputs.shape[1]), probs.max(axis=-1), jnp.nan)
+    largest, prediction = first_maximum(outputs)
+    if from_logits:
+        largest = jax.nn.softmax(outputs, axis=-1).max(axis=-1)
+    confidence = jnp.where(_is_class(labels, outputs.shape[1]), largest, jnp.nan)
     return confidence, prediction, (prediction == labels) & ~jnp.isnan(confidence)
 
 
@@ -58,19 +59,20 @@ def where_defined(correct: Bool[Array, " batch"], confidence: PerExample) -> Per
     return jnp.where(jnp.isnan(confidence), jnp.nan, correct)
 
 
-def first_argmax(outputs: Outputs) -> Labels:
-    """Returns the first index of the largest output, exactly as `argmax`.
+def first_maximum(outputs: Outputs) -> tuple[PerExample, Labels]:
+    """Returns the largest output of each row and its first index, exactly as `max` and `argmax`.
 
     For many classes in two steps, the block and then the place in it: on CPU, XLA vectorises `max` but not `argmax`.
     """
     batch, classes = outputs.shape
     width = next((width for width in range(isqrt(classes), 0, -1) if classes % width == 0), 1)
     if classes <= SPLIT_ARGMAX_ABOVE or width == 1:
-        return outputs.argmax(axis=-1).astype(jnp.int32)
+        return outputs.max(axis=-1), outputs.argmax(axis=-1).astype(jnp.int32)
     blocks = outputs.reshape(batch, classes // width, width)
-    block = blocks.max(axis=-1).argmax(axis=-1)
+    largest = blocks.max(axis=-1)
+    block = largest.argmax(axis=-1)
     rows = jnp.take_along_axis(blocks, block[:, None, None], axis=1, mode="clip")[:, 0]
-    return (block * width + rows.argmax(axis=-1)).astype(jnp.int32)
+    return largest.max(axis=-1), (block * width + rows.argmax(axis=-1)).astype(jnp.int32)
 
 
 def _is_class(labels: Labels, classes: int) -> Bool[Array, " batch"]:

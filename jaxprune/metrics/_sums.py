@@ -1,8 +1,8 @@
-"""Sums that do not lose float32 digits: exact integer limbs inside a batch, pairs of floats between batches.
+"""Sums that do not lose float32 digits: exact integers inside a batch, pairs of floats between batches.
 
 A float32 running sum of 10^6 equal confidences is wrong in the fourth digit, and its value depends on the order of the
-rows. Here each number is cut into three 12-bit integers on a grid set by the largest magnitude, the integers are summed
-(exactly, in any order), and the total is carried as an unevaluated pair `high + low` (Dekker 1971, Knuth's two-sum).
+rows. Here each number is cut into integers on a grid set by the largest magnitude, the integers are summed (exactly, in
+any order), and the total is carried as an unevaluated pair `high + low` (Dekker 1971, Knuth's two-sum).
 """
 
 from functools import partial
@@ -10,13 +10,25 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-LIMB_BITS = 12
-LIMB_BASE = 1 << LIMB_BITS
-NUM_LIMBS = 3
-MAX_ROWS = 1 << 18  # rows whose limbs an int32 can add: 2^18 * 2^12 = 2^30
+
+class Grid(NamedTuple):
+    """How numbers become integers: `limbs` of `bits` bits each, of which an int32 can add up `rows` rows."""
+
+    limbs: int
+    bits: int
+    rows: int
+
+
+FINE = Grid(limbs=3, bits=12, rows=1 << 18)  # 36 bits below the largest number
+COARSE = Grid(
+    limbs=1, bits=23, rows=1 << 7
+)  # one limb, so one pass, for numbers like confidences: at most 1, most near
+COARSE_SEGMENTS = 64  # a coarse sum keeps one integer for each segment and 128 rows
+GROUP = 1 << 14  # blocks whose halves an int32 can add: 2^14 * 2^16 = 2^30
 MIN_EXPONENT = -100  # below it the grid itself would be subnormal
 
 
@@ -72,23 +84,35 @@ def psum(pair: Pair, axis_name: str | tuple[str, ...]) -> Pair:
     return fold(Pair(gather(pair.high), gather(pair.low)))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def segment_sum(values: Float[Array, " n"], index: Int[ArrayLike, " n"], num_segments: int) -> Pair:
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def segment_sum(values: Float[Array, " n"], index: Int[ArrayLike, " n"], num_segments: int, grid: Grid = FINE) -> Pair:
     """Returns the sum of the values of each segment, `[num_segments]`. One NaN or infinity makes every sum NaN."""
-    size = values.shape[0]
-    blocks = max(1, -(-size // MAX_ROWS))
-    block = jnp.arange(size) // MAX_ROWS
-    limbs, scale = _limbs(values)
+    blocks = max(1, -(-values.shape[0] // grid.rows))
+    block = jnp.arange(values.shape[0]) // grid.rows
+    limbs, scale = _limbs(values, grid)
     sums = [
         jax.ops.segment_sum(limb, index + block * num_segments, num_segments * blocks).reshape(blocks, num_segments)
         for limb in limbs
     ]
-    return fold(_evaluate(sums, scale))
+    return _evaluate(sums, scale, grid)
+
+
+def count_segments(
+    correct: Bool[Array, " n"], index: Int[Array, " n"], num_segments: int
+) -> tuple[Int[Array, " segments"], Int[Array, " segments"]]:
+    """Returns how many rows each segment has, and how many of them are correct: both in one pass, 16 bits each."""
+    rows = 1 << 14
+    blocks = max(1, -(-index.shape[0] // rows))
+    block = jnp.arange(index.shape[0]) // rows
+    packed = jax.ops.segment_sum(
+        (correct.astype(jnp.int32) << 16) + 1, index + block * num_segments, num_segments * blocks
+    ).reshape(blocks, num_segments)
+    return (packed & 0xFFFF).sum(axis=0), (packed >> 16).sum(axis=0)
 
 
 @segment_sum.defjvp
-def _segment_sum_jvp(num_segments, primals, tangents):
-    result = segment_sum(*primals, num_segments)
+def _segment_sum_jvp(num_segments, grid, primals, tangents):
+    result = segment_sum(*primals, num_segments, grid)
     tangent = jax.ops.segment_sum(tangents[0], primals[1], num_segments)
     return result, Pair(tangent, jnp.zeros_like(tangent))
 
@@ -96,11 +120,11 @@ def _segment_sum_jvp(num_segments, primals, tangents):
 @jax.custom_jvp
 def total(values: Float[Array, " n"]) -> Pair:
     """Returns the sum of all values; infinities and NaN give what a plain sum gives."""
-    blocks = max(1, -(-values.shape[0] // MAX_ROWS))
-    limbs, scale = _limbs(values)
-    rows = blocks * MAX_ROWS if blocks > 1 else values.shape[0]
-    sums = [jnp.pad(limb, (0, rows - limb.shape[0])).reshape(blocks, -1 if rows else 0).sum(axis=1) for limb in limbs]
-    pair = fold(_evaluate(sums, scale))
+    blocks = max(1, -(-values.shape[0] // FINE.rows))
+    limbs, scale = _limbs(values, FINE)
+    padding = -values.shape[0] % blocks
+    sums = [jnp.pad(limb, (0, padding)).reshape(blocks, -1).sum(axis=1)[:, None] for limb in limbs]
+    pair = Pair(*(part[0] for part in _evaluate(sums, scale, FINE)))
     plain = values.sum()
     return Pair(jnp.where(jnp.isfinite(plain), pair.high, plain), jnp.where(jnp.isfinite(plain), pair.low, 0))
 
@@ -129,30 +153,35 @@ def weighted(values: Float[Array, " n"], weights: Float[Array, " n"]) -> Float[A
     return jnp.where(weights == 0, 0, weights * values)
 
 
-def _limbs(values: Float[Array, " n"]) -> tuple[list[Int[Array, " n"]], Float[Array, ""]]:
-    """Returns integers with `values = scale * sum_i limbs[i] / 4096^(i + 1)`; the scale is NaN unless all are."""
+def _limbs(values: Float[Array, " n"], grid: Grid) -> tuple[list[Int[Array, " n"]], Float[Array, ""]]:
+    """Returns integers with `values = scale * sum_i limbs[i] / 2^(bits (i + 1))`; the scale is NaN unless all are."""
     largest = jnp.abs(values).max(initial=0)
     finite = jnp.isfinite(largest)
-    exponent = jnp.maximum(jnp.frexp(jnp.where(finite, largest, 1))[1], MIN_EXPONENT)
+    mantissa, exponent = jnp.frexp(jnp.where(finite, largest, 1))
+    exponent = jnp.maximum(jnp.where(mantissa == 0.5, exponent - 1, exponent), MIN_EXPONENT)
     scale = jnp.ldexp(jnp.ones_like(largest), exponent)
     fraction = jnp.where(finite, values / scale, 0)
     limbs = []
-    for _ in range(NUM_LIMBS):
-        fraction = fraction * LIMB_BASE
+    for _ in range(grid.limbs):
+        fraction = fraction * (1 << grid.bits)
         limb = jnp.round(fraction)
         fraction = fraction - limb
         limbs.append(limb.astype(jnp.int32))
     return limbs, jnp.where(finite, scale, jnp.nan)
 
 
-def _evaluate(sums: list[Int[Array, "*shape"]], scale: Float[Array, ""]) -> Pair:
-    """Returns the number that sums of limbs stand for: carries first, so that each part is exact in float32."""
-    high, middle, low = sums
-    middle = middle + (low >> LIMB_BITS)
-    high = high + (middle >> LIMB_BITS)
-    rest = ((middle & (LIMB_BASE - 1)) << LIMB_BITS) | (low & (LIMB_BASE - 1))
-    as_float = partial(jnp.asarray, dtype=scale.dtype)
-    upper = two_sum(as_float(high >> LIMB_BITS) * LIMB_BASE, as_float(high & (LIMB_BASE - 1)))
-    pair = two_sum(upper.high, upper.low + as_float(rest) / LIMB_BASE**2)
-    unit = scale / LIMB_BASE
-    return Pair(pair.high * unit, pair.low * unit)
+def _evaluate(sums: list[Int[Array, "blocks segments"]], scale: Float[Array, ""], grid: Grid) -> Pair:
+    """Returns the numbers that the sums of limbs stand for, added over the blocks."""
+    parts, units = [], []
+    for position, blocks in enumerate(sums):
+        unit = 2.0 ** (-grid.bits * (position + 1))
+        if blocks.shape[0] == 1:
+            parts.append(blocks[0])
+            units.append(unit)
+        for start in range(0, blocks.shape[0] if blocks.shape[0] > 1 else 0, GROUP):
+            group = blocks[start : start + GROUP]
+            parts += [(group & 0xFFFF).sum(axis=0), (group >> 16).sum(axis=0)]
+            units += [unit, unit * 2**16]
+    high, low = exactly(jnp.stack(parts))
+    unit = scale * np.array(units, np.float32)[:, None]
+    return fold(Pair(high * unit, low * unit))

@@ -24,7 +24,19 @@ from jaxprune.metrics._arguments import (
     check_positive,
 )
 from jaxprune.metrics._rows import top_label
-from jaxprune.metrics._sums import Pair, add, exactly, psum, segment_sum, subtract, weighted
+from jaxprune.metrics._sums import (
+    COARSE,
+    COARSE_SEGMENTS,
+    FINE,
+    Pair,
+    add,
+    count_segments,
+    exactly,
+    psum,
+    segment_sum,
+    subtract,
+    weighted,
+)
 
 COMPARE_ALL_UP_TO = 64  # bins; above it a binary search beats comparing with every edge
 
@@ -154,12 +166,15 @@ def fill_bins(
 ) -> CalibrationBins:
     """Returns the counts and sums of each bin."""
     if weights is None:
-        count = jax.ops.segment_sum(jnp.ones_like(index), index, num_bins)
-        if correct.dtype == bool:
-            num_correct = exactly(jax.ops.segment_sum(correct.astype(jnp.int32), index, num_bins))
-        else:
-            num_correct = segment_sum(correct, index, num_bins)
-        return CalibrationBins(count, exactly(count), num_correct, segment_sum(confidence, index, num_bins))
+        is_count = correct.dtype == bool
+        count, num_correct = count_segments(correct if is_count else jnp.ones_like(index, bool), index, num_bins)
+        grid = COARSE if num_bins <= COARSE_SEGMENTS else FINE
+        return CalibrationBins(
+            count=count,
+            weight=exactly(count),
+            correct=exactly(num_correct) if is_count else segment_sum(correct, index, num_bins),
+            confidence=segment_sum(confidence, index, num_bins, grid),
+        )
     count = jax.ops.segment_sum((weights != 0).astype(jnp.int32), index, num_bins)
     columns = (weights, weighted(correct.astype(weights.dtype), weights), weighted(confidence, weights))
     return CalibrationBins(count, *(segment_sum(column, index, num_bins) for column in columns))

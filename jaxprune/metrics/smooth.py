@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxprune.metrics._arguments import Outcomes, PerExample, Scalar
+from jaxprune.metrics._arguments import Outcomes, PerExample, Scalar, as_outcomes, as_per_example, as_weights
 from jaxprune.metrics._rows import top_label_arguments
 from jaxprune.metrics._sums import Pair, add, psum, segment_sum, total, weighted
 
@@ -46,6 +46,15 @@ class SmoothCalibrationGrid(NamedTuple):
     ) -> "SmoothCalibrationGrid":
         """Returns the grid with a batch added; rows of weight 0 (padding) do not count."""
         return self.merge(_spread(*top_label_arguments(outputs, labels, weights, from_logits)))
+
+    @jax.jit
+    def update_examples(
+        self, confidence: ArrayLike, correct: ArrayLike, *, weights: ArrayLike | None = None
+    ) -> "SmoothCalibrationGrid":
+        """Returns the grid with a batch added, given as its confidences and whether each prediction was right."""
+        confidence = as_per_example("confidence", confidence)
+        correct = as_outcomes(correct, confidence.shape[0])
+        return self.merge(_spread(confidence, correct, as_weights(weights, confidence.shape[0])))
 
     def merge(self, other: "SmoothCalibrationGrid") -> "SmoothCalibrationGrid":
         """Returns the grid of both."""

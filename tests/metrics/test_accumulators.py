@@ -109,6 +109,15 @@ def test_eight_devices_give_what_one_gives(oracles, name):
     assert_close(empty().update(probs, labels, weights=weights), whole)
 
 
+@pytest.mark.parametrize("name", ["bins", "smooth", "scores"])
+def test_examples_give_what_outputs_give(oracles, name):
+    case = oracles.problem(15, 48)
+    statistics = metrics.example_statistics(case.logits, case.labels, from_logits=True)
+    arguments = (statistics,) if name == "scores" else (statistics.confidence, statistics.correct)
+    from_examples = ACCUMULATORS[name][0]().update_examples(*arguments, weights=case.mask)
+    assert_close(from_examples, filled(oracles, name, 15))
+
+
 @NAMES
 def test_a_second_update_does_not_compile(oracles, name):
     accumulator = filled(oracles, name, 0)
