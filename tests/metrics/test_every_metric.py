@@ -77,7 +77,10 @@ def test_logits_are_probabilities_after_softmax(oracles, name):
     assert np.isnan(metric_of(name)(case.logits, case.labels, from_logits=True))
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize(
+    "name",
+    ["top_k_accuracy", "negative_log_likelihood", "equal mass, l2", "Kolmogorov-Smirnov", "adaptive", "smooth"],
+)
 def test_vmap_equals_loop(oracles, name):
     metric, case = metric_of(name), oracles.problem(4)
     stack = np.stack([oracles.problem(seed).probs for seed in range(3)])
@@ -139,8 +142,15 @@ def test_the_order_of_equal_confidences_does_not_matter(oracles, name, rng):
     assert close(metric(case.probs, case.labels), metric(case.probs[order], case.labels[order]), 3e-7)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-@pytest.mark.parametrize("name", ["negative_log_likelihood", "equal width", "smooth", "class-wise"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("negative_log_likelihood", jnp.float16),
+        ("equal width", jnp.bfloat16),
+        ("smooth", jnp.float16),
+        ("class-wise", jnp.bfloat16),
+    ],
+)
 def test_low_precision_is_computed_in_float32(oracles, name, dtype):
     case = oracles.problem(8)
     probs = jnp.asarray(case.probs, dtype)
