@@ -73,6 +73,8 @@ def _epochs(name: str, protocol: int, study: Mapping[str, Any], *, fine_tuning: 
     }
     if not found:
         return Item(name, f"{protocol}", UNRECORDED, None)
+    if not fine_tuning and study.get("checkpoint_sha256") and not any(found.values()):
+        return Item(name, f"{protocol}", "none here: an imported checkpoint", None)
     several = len(found) > 1
     here = ", ".join(f"{value} ({path})" if several else f"{value}" for path, value in found.items())
     return Item(name, f"{protocol}", here, all(value == protocol for value in found.values()))

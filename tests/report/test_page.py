@@ -215,6 +215,13 @@ def test_the_protocol_names_every_deviation(make_rows, study):
     assert [item.same for item in unknown if item.name.startswith("Epochs")] == [None, None]
 
 
+def test_an_imported_network_was_not_trained_for_zero_epochs(make_rows, study):
+    imported = study | {"config": {"pretrain": {"epochs": 0}, "finetune": {"epochs": 1}}, "checkpoint_sha256": "ab"}
+    items = {item.name: item for item in protocol.compare(tables.results(make_rows()), imported)}
+    assert items["Epochs of training"][1:] == ("160", "none here: an imported checkpoint", None)
+    assert items["Epochs of fine-tuning"][1:] == ("40", "1", False)
+
+
 @pytest.fixture
 def few_rows(make_rows):
     return make_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))
