@@ -24,10 +24,9 @@ class Grid(NamedTuple):
 
 
 FINE = Grid(limbs=3, bits=12, rows=1 << 18)  # 36 bits below the largest number
-COARSE = Grid(
-    limbs=1, bits=23, rows=1 << 7
-)  # one limb, so one pass, for numbers like confidences: at most 1, most near
+COARSE = Grid(limbs=1, bits=23, rows=1 << 7)  # a single pass: for confidences, which have no outliers
 COARSE_SEGMENTS = 64  # a coarse sum keeps one integer for each segment and 128 rows
+PACKED_ROWS = 1 << 14  # two counts of so many fit in one int32
 GROUP = 1 << 14  # blocks whose halves an int32 can add: 2^14 * 2^16 = 2^30
 MIN_EXPONENT = -100  # below it the grid itself would be subnormal
 
@@ -101,9 +100,8 @@ def count_segments(
     correct: Bool[Array, " n"], index: Int[Array, " n"], num_segments: int
 ) -> tuple[Int[Array, " segments"], Int[Array, " segments"]]:
     """Returns how many rows each segment has, and how many of them are correct: both in one pass, 16 bits each."""
-    rows = 1 << 14
-    blocks = max(1, -(-index.shape[0] // rows))
-    block = jnp.arange(index.shape[0]) // rows
+    blocks = max(1, -(-index.shape[0] // PACKED_ROWS))
+    block = jnp.arange(index.shape[0]) // PACKED_ROWS
     packed = jax.ops.segment_sum(
         (correct.astype(jnp.int32) << 16) + 1, index + block * num_segments, num_segments * blocks
     ).reshape(blocks, num_segments)

@@ -89,6 +89,7 @@ class CalibrationBins(NamedTuple):
         index = equal_width_index(confidence, self.count.shape[0])
         return self.merge(fill_bins(confidence, correct, weights, index, self.count.shape[0]))
 
+    @jax.jit
     def merge(self, other: "CalibrationBins") -> "CalibrationBins":
         """Returns the bins of both; raises `ValueError` when they have different bins."""
         if self.count.shape != other.count.shape:
@@ -141,24 +142,23 @@ def bins_of(
     confidence: PerExample, correct: Outcomes, weights: PerExample | None, num_bins: int, binning: str
 ) -> CalibrationBins:
     """Returns the filled bins of one batch."""
-    return ordered_bins(confidence, correct, weights, num_bins, binning)[0]
+    return fill_bins(*assign_bins(confidence, correct, weights, num_bins, binning), num_bins)
 
 
-def ordered_bins(
+def assign_bins(
     confidence: PerExample, correct: Outcomes, weights: PerExample | None, num_bins: int, binning: str
-) -> tuple[CalibrationBins, PerExample, Int[Array, " batch"]]:
-    """Returns the filled bins, the confidences in the order they were filled in, and the bin of each."""
+) -> tuple[PerExample, Outcomes, PerExample | None, Int[Array, " batch"]]:
+    """Returns the rows, sorted where the binning needs it, and the bin of each."""
     if binning == "equal_width":
-        index = equal_width_index(confidence, num_bins)
-    elif weights is None:
+        return confidence, correct, weights, equal_width_index(confidence, num_bins)
+    rank = jnp.arange(confidence.size)
+    if weights is None:
         confidence, correct = jax.lax.sort((confidence, correct), num_keys=1, is_stable=True)
-        index = equal_mass_index(jnp.arange(correct.size), jnp.asarray(correct.size), num_bins)
-    else:
-        # Rows of weight 0 sort behind all others, so that the ranks of the rest are those without them.
-        confidence = jnp.where(weights == 0, jnp.inf, confidence)
-        confidence, correct, weights = jax.lax.sort((confidence, correct, weights), num_keys=1, is_stable=True)
-        index = equal_mass_index(jnp.arange(correct.size), (weights != 0).sum(), num_bins)
-    return fill_bins(confidence, correct, weights, index, num_bins), confidence, index
+        return confidence, correct, None, equal_mass_index(rank, jnp.asarray(rank.size), num_bins)
+    # Rows of weight 0 sort behind all others, so that the ranks of the rest are those without them.
+    confidence = jnp.where(weights == 0, jnp.inf, confidence)
+    confidence, correct, weights = jax.lax.sort((confidence, correct, weights), num_keys=1, is_stable=True)
+    return confidence, correct, weights, equal_mass_index(rank, (weights != 0).sum(), num_bins)
 
 
 def fill_bins(

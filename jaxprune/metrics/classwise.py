@@ -76,6 +76,7 @@ class ClasswiseCalibrationBins(NamedTuple):
         added = bins_of_classes(probs, labels, weights, num_bins, "equal_width", threshold)
         return self.merge(ClasswiseCalibrationBins(added))
 
+    @jax.jit
     def merge(self, other: "ClasswiseCalibrationBins") -> "ClasswiseCalibrationBins":
         """Returns the bins of both; raises `ValueError` when they have different bins."""
         return ClasswiseCalibrationBins(self.bins.merge(other.bins))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxprune.metrics._arguments import check_bins
 from jaxprune.metrics._rows import top_label_arguments
-from jaxprune.metrics.binning import CalibrationBins, equal_width_edges, ordered_bins
+from jaxprune.metrics.binning import CalibrationBins, assign_bins, equal_width_edges, fill_bins
 
 
 class ReliabilityDiagram(NamedTuple):
@@ -49,7 +49,8 @@ def reliability_diagram(
     """
     check_bins(num_bins, binning)
     confidence, correct, weights = top_label_arguments(outputs, labels, weights, from_logits)
-    bins, confidence, index = ordered_bins(confidence, correct, weights, num_bins, binning)
+    confidence, correct, weights, index = assign_bins(confidence, correct, weights, num_bins, binning)
+    bins = fill_bins(confidence, correct, weights, index, num_bins)
     diagram = reliability_of(bins)
     if binning == "equal_width":
         return diagram

@@ -18,7 +18,7 @@ from jaxprune.metrics._arguments import (
     check_option,
     check_positive,
 )
-from jaxprune.metrics.binning import calibration_error_of, ordered_bins
+from jaxprune.metrics.binning import assign_bins, calibration_error_of, fill_bins
 from jaxprune.metrics.intervals import check_level
 
 
@@ -141,10 +141,13 @@ def noise_floor(
     confidence = as_per_example("confidence", confidence)
     weights = as_weights(weights, confidence.shape[0])
 
+    # The bins depend on the confidences alone, so they are found once for all samples.
+    nothing = jnp.zeros(confidence.shape, bool)
+    confidence, _, weights, index = assign_bins(confidence, nothing, weights, num_bins, binning)
+
     def sample(key):
         correct = jax.random.uniform(key, confidence.shape) < confidence
-        bins, _, _ = ordered_bins(confidence, correct, weights, num_bins, binning)
-        return calibration_error_of(bins, norm)
+        return calibration_error_of(fill_bins(confidence, correct, weights, index, num_bins), norm)
 
     samples = jax.lax.map(sample, jax.random.split(key, num_samples), batch_size=chunk_size)
     return NoiseFloor(samples.mean(), samples.std(), jnp.quantile(samples, 0.95), samples)

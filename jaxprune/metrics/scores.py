@@ -54,6 +54,7 @@ class ScoreSums(NamedTuple):
             weight, columns = total(weights), [weighted(column, weights) for column in columns]
         return self.merge(ScoreSums(weight, *map(total, columns)))
 
+    @jax.jit
     def merge(self, other: "ScoreSums") -> "ScoreSums":
         """Returns the sums of both."""
         return ScoreSums(*map(add, self, other))

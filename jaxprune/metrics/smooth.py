@@ -56,6 +56,7 @@ class SmoothCalibrationGrid(NamedTuple):
         correct = as_outcomes(correct, confidence.shape[0])
         return self.merge(_spread(confidence, correct, as_weights(weights, confidence.shape[0])))
 
+    @jax.jit
     def merge(self, other: "SmoothCalibrationGrid") -> "SmoothCalibrationGrid":
         """Returns the grid of both."""
         return SmoothCalibrationGrid(add(self.residual, other.residual), add(self.weight, other.weight))
