@@ -8,12 +8,17 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import hypothesis
 import jax
 import jaxtyping
 import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples on every machine, however slow: a property that fails, fails for everybody.
+hypothesis.settings.register_profile("jaxprune", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("jaxprune")
 
 # The shapes in the annotations of the four leaves are checked in tests, and only there.
 _LEAVES = ["jaxprune.metrics", "jaxprune.corruptions", "jaxprune.pruning"]
