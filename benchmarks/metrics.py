@@ -1,9 +1,9 @@
 """How fast the metrics are beside those of other libraries: `python benchmarks/metrics.py [--small]`.
 
-Each pair runs on the same inputs, in turns, in one process; compare the quotients of medians, since times depend
+Each pair runs on the same inputs, in turns, in one process; the medians divided are what counts, since times depend
 on what else the machine does. Compilation and the copy of the inputs into each library's arrays are not counted, the
 synchronisation of the device is. A library that is not installed is left out with the reason
-(`pip install "jaxprune[bench]"`).
+(`pip install torchmetrics netcal relplot scikit-learn`).
 """
 
 import argparse
@@ -132,7 +132,7 @@ def milliseconds(call: Callable) -> float:
 
 
 def compare(make_ours: Callable, rivals: dict[str, Callable], problem: dict) -> None:
-    """Prints the medians and their quotient, ours and each rival in alternation."""
+    """Prints the medians and the speed-up, ours and each rival in alternation."""
     mine = make_ours(problem)
     mine()
     for name, make in rivals.items():
