@@ -77,3 +77,12 @@ def test_the_package_itself_imports_nothing_heavy():
     code = "import sys, jaxprune; print([m for m in ('jax', 'numpy', 'flax') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_the_two_lists_of_corruptions_agree():
+    # The rooms do not import each other, so each has the names.
+    from jaxprune import corruptions, metrics
+
+    assert tuple(metrics.COMMON_CORRUPTIONS) == corruptions.COMMON_CORRUPTIONS
+    assert tuple(metrics.EXTRA_CORRUPTIONS) == corruptions.EXTRA_CORRUPTIONS
+    assert set(corruptions.CORRUPTIONS) == {*corruptions.COMMON_CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS}

@@ -14,12 +14,21 @@ def readme_code():
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs():
+def test_the_readmes_python_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(readme_code(), "README.md", "exec"), names)
     rows = names["rows"]
     assert len(rows) == 2 * (1 + 2 * 5)
     assert {row["n"] for row in rows} == {400}
+    assert abs(names["temperature"] - 1.6) < 0.1
+    assert (tmp_path / "reliability.png").exists()
+
+
+def test_the_readmes_pictures_exist():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (ROOT / "README.md").read_text())
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)
 
 
 @pytest.mark.slow
