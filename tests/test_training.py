@@ -1,8 +1,10 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from jaxprune import data, models, pruning, training
 
@@ -88,6 +90,37 @@ def test_masks_apply_to_a_network_that_was_not_yet_pruned(net, train):
     trained = fit(net, train, epochs=1, masks=masks)
     kernel, mask = trained.params["conv"]["kernel"], masks["conv"]["kernel"]
     assert (np.asarray(kernel)[np.asarray(mask) == 0] == 0).all()
+
+
+class NnxNet(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(3, 4, (3, 3), strides=4, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.head = nnx.Linear(4, 10, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.dropout(nnx.relu(self.conv(x)).mean((1, 2))))
+
+
+class LinenNet(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Conv(4, (3, 3), strides=4)(x))
+        return nn.Dense(10)(nn.Dropout(0.5, deterministic=not train)(nn.relu(x).mean((1, 2))))
+
+
+@pytest.mark.parametrize("kind", ["nnx", "linen"])
+def test_any_module_trains_with_masks_and_dropout(train, kind):
+    if kind == "nnx":
+        net = models.from_nnx(NnxNet(nnx.Rngs(0)), mean=MEAN, std=STD)
+    else:
+        variables = LinenNet().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        net = models.from_linen(LinenNet(), variables, mean=MEAN, std=STD)
+    sparse, masks = pruning.prune(net, method="weight", sparsity=0.5)
+    trained = fit(sparse, train, masks=masks)
+    kernel, mask = (next(leaf for leaf in jax.tree.leaves(tree) if leaf.ndim == 4) for tree in (trained.params, masks))
+    assert (np.asarray(kernel) == 0).sum() == (np.asarray(mask) == 0).sum() == 54
+    assert (np.asarray(trained.logits(train.images)) != np.asarray(sparse.logits(train.images))).any()
 
 
 def test_zero_epochs_change_nothing(net, train):
