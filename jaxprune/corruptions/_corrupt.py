@@ -48,8 +48,7 @@ def corrupt(
     pass the global index of the first image as `first_index`.
 
     Compiled once per name, preset and shape; `severity`, `first_index` and `key` may be traced, so `corrupt` works
-    inside `jit`, `pmap` and `shard_map`, with the same pixels, and inside `vmap`: there the compiler rounds the
-    coordinates of elastic_transform differently, which moves about one value in 50,000 by one level.
+    inside `jit`, `vmap`, `pmap` and `shard_map`, with the same pixels.
 
     Args:
       key: a random key.
@@ -102,21 +101,38 @@ def corrupt(
 @partial(jax.jit, static_argnames=("name", "preset", "jpeg", "post_jpeg"))
 def _corrupt_batch(key, images, severity, first_index, atlas, *, name, preset, jpeg, post_jpeg):
     draw, apply, _ = CORRUPTIONS[name]
-    if name == "frost":
-        draw = partial(draw, atlas=atlas)
     if name == "jpeg_compression":
         apply = partial(apply, method=jpeg)
     # Behind the barrier a severity that is constant in a caller's jit is compiled like any other, to the same pixels.
     severity = lax.optimization_barrier(jnp.clip(severity, _SEVERITIES[0], _SEVERITIES[-1]))
-
-    def corrupt_one(index, image):
-        unit = image.astype(jnp.float32) / 255
-        draws = draw(jax.random.fold_in(key, index), unit, severity, preset)
-        corrupted = to_uint8(apply(unit, draws, severity, preset))
-        return corrupted if post_jpeg is None else _recompress(corrupted, post_jpeg, jpeg)
-
     indices = (first_index + lax.iota(jnp.int32, len(images))).astype(jnp.uint32)
-    return _map_in_chunks(corrupt_one, indices, images)
+    words = jax.vmap(lambda index: jax.random.key_data(jax.random.fold_in(key, index)))(indices)
+
+    @jax.custom_batching.custom_vmap
+    def corrupt_all(words, images, severity, atlas):
+        options = {"atlas": atlas} if name == "frost" else {}
+
+        def corrupt_one(words, image):
+            unit = image.astype(jnp.float32) / 255
+            draws = draw(_random.threefry_key(words), unit, severity, preset, **options)
+            corrupted = to_uint8(apply(unit, draws, severity, preset))
+            return corrupted if post_jpeg is None else _recompress(corrupted, post_jpeg, jpeg)
+
+        return _map_in_chunks(corrupt_one, words, images)
+
+    @corrupt_all.def_vmap
+    def _as_one_batch(axis_size, in_batched, words, images, severity, atlas):
+        """Under a caller's vmap the batches become one: a second mapped axis would be rounded differently."""
+        args = [
+            array if batched else jnp.broadcast_to(array, (axis_size, *array.shape))
+            for array, batched in zip((words, images, severity), in_batched[:3], strict=True)
+        ]
+        if in_batched[2]:
+            return lax.map(lambda each: corrupt_all(*each, atlas), tuple(args)), True
+        flat = (array.reshape(-1, *array.shape[2:]) for array in args[:2])
+        return corrupt_all(*flat, severity, atlas).reshape(axis_size, *images.shape[-4:]), True
+
+    return corrupt_all(words, images, severity, atlas)
 
 
 def _recompress(image, quality, method):
@@ -124,8 +140,8 @@ def _recompress(image, quality, method):
     return decoded.astype(jnp.uint8)
 
 
-def _map_in_chunks(function, indices, images):
-    """Returns `vmap(function)(indices, images)`, computed some images at a time so that temporaries stay bounded.
+def _map_in_chunks(function, words, images):
+    """Returns `vmap(function)(words, images)`, computed some images at a time so that temporaries stay bounded.
 
     The batch is cut into equal chunks, the last filled up with copies of the first images. A chunk takes every n-th
     image, so that a batch spread over devices stays where it is.
@@ -133,14 +149,14 @@ def _map_in_chunks(function, indices, images):
     chunks = math.ceil(len(images) * math.prod(images.shape[1:3]) / _PIXELS_PER_CHUNK)
     chunks = min(chunks, len(images))
     if chunks == 1:
-        return jax.vmap(function)(indices, images)
+        return jax.vmap(function)(words, images)
     size = math.ceil(len(images) / chunks)
 
     def cut(array):
         filled = jnp.concatenate([array, array[: size * chunks - len(array)]])
         return filled.reshape(size, chunks, *array.shape[1:]).swapaxes(0, 1)
 
-    result = lax.map(lambda chunk: jax.vmap(function)(*chunk), (cut(indices), cut(images)))
+    result = lax.map(lambda chunk: jax.vmap(function)(*chunk), (cut(words), cut(images)))
     return result.swapaxes(0, 1).reshape(size * chunks, *images.shape[1:])[: len(images)]
 
 
