@@ -144,7 +144,12 @@ def check(config: StudyConfig) -> None:
     if not config.seeds or len(set(config.seeds)) != len(config.seeds):
         raise ValueError(f"seeds are {config.seeds}; give one or more different integers")
     evaluation.check_corruptions(config.evaluation.corruptions, config.evaluation.severities)
-    corruptions.FrostTextures.from_name(config.evaluation.frost_textures)
+    _frost_textures(config.evaluation)
+
+
+def _frost_textures(config: EvaluationConfig) -> corruptions.FrostTextures | None:
+    """Returns what frost is cropped from, None where there is no frost: growing textures takes a second."""
+    return corruptions.FrostTextures.from_name(config.frost_textures) if "frost" in config.corruptions else None
 
 
 def _check_train(part: str, train: TrainConfig) -> None:
@@ -197,6 +202,8 @@ class _Run:
         self.test = data.load(config.data.name, split="test", limit=config.data.test_limit, **where)
         # Made once: the training step is compiled once per optimizer object.
         self.optimizers = {part: self._optimizer(getattr(config, part)) for part in ("pretrain", "finetune")}
+        # Read once: frost is compiled once per object that holds its textures.
+        self.frost_textures = _frost_textures(config.evaluation)
         self.seconds = collections.Counter(_read_study(out).get("seconds", {}))
         self.done = 0.0
         self.total = len(config.seeds) * (
@@ -295,7 +302,7 @@ class _Run:
             severities=severities,
             clean=name == evaluation.CLEAN,
             batch_size=config.batch_size,
-            frost_textures=corruptions.FrostTextures.from_name(config.frost_textures),
+            frost_textures=self.frost_textures,
             on_test_set=lambda name, severity: self._advance(
                 f"seed {seed}: {name} {severity or ''}", cost / max(1, len(severities))
             ),
@@ -407,10 +414,12 @@ def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
         "versions": _versions(),
         "device": _device(),
         "precision": "float32",
-        "frost_textures": corruptions.FrostTextures.from_name(config.evaluation.frost_textures).provenance,
         "command": command,
         "created": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
+    textures = _frost_textures(config.evaluation)
+    if textures is not None:
+        provenance["frost_textures"] = textures.provenance
     if config.model.checkpoint is not None:
         content = epath.Path(config.model.checkpoint).read_bytes()
         provenance["checkpoint_sha256"] = hashlib.sha256(content).hexdigest()
