@@ -85,13 +85,30 @@ def test_shortcuts_equal_their_definition(shortcut):
 
 
 def test_explicit_widths_make_a_narrower_network():
-    options = {"stage_widths": (4, 6, 8), "inner_widths": (3, 5, 7)}
+    options = {"stage_widths": (4, 6, 8), "widths": {"stage2_block0": 5}}
     net = models.create("resnet8", num_classes=5, key=jax.random.key(0), **options)
     assert net.params["stage2_block0"]["conv1"]["kernel"].shape == (3, 3, 4, 5)
     assert net.params["stage2_block0"]["conv2"]["kernel"].shape == (3, 3, 5, 6)
     assert net.logits(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 5)
-    with pytest.raises(ValueError, match="inner_widths has 2 entries; give one for each of 3 blocks"):
-        models.create("resnet8", num_classes=5, key=jax.random.key(0), inner_widths=(3, 5))
+    narrower = net.with_widths({"stage1_block0": 3})
+    assert dict(dict(narrower.options)["widths"]) == {"stage1_block0": 3, "stage2_block0": 5}
+    assert narrower.params["stage1_block0"]["conv1"]["kernel"].shape == (3, 3, 4, 3)
+    with pytest.raises(ValueError, match="no channel group 'stage9'; it has stage1_block0, stage2_block0"):
+        models.create("resnet8", num_classes=5, key=jax.random.key(0), widths={"stage9": 5})
+    with pytest.raises(ValueError, match="width 0 of channel group 'stage1_block0'"):
+        models.create("resnet8", num_classes=5, key=jax.random.key(0), widths={"stage1_block0": 0})
+
+
+def test_channel_groups_name_layers_that_exist():
+    net = models.create("resnet8", num_classes=5, key=jax.random.key(0))
+    group = net.channel_groups()[1]
+    assert (group.name, group.width, group.producers) == ("stage2_block0", 32, ("stage2_block0/conv1",))
+    assert net.image_size == 32
+
+
+def test_the_studys_filter_pruning_leaves_out_the_block_at_layer_36():
+    net = models.create("resnet110", num_classes=10, key=jax.random.key(0))
+    assert net.layer_choices()["study"] == tuple(f"stage1_block{block}" for block in range(17))
 
 
 def test_convolutions_are_initialised_as_the_study_says():
@@ -116,6 +133,61 @@ class LinenNet(nn.Module):
         x = nn.BatchNorm(use_running_average=not train)(nn.Conv(4, (3, 3))(x))
         x = nn.Dropout(0.5, deterministic=not train)(x.mean((1, 2)))
         return nn.Dense(7)(x)
+
+
+def test_a_module_without_declared_channels_is_told_what_to_declare():
+    net = models.from_nnx(NnxNet(nnx.Rngs(0)), mean=MEAN, std=STD)
+    with pytest.raises(ValueError, match=r"NnxNet does not declare its channels; .* channel_groups\(\)"):
+        net.channel_groups()
+    with pytest.raises(ValueError, match=r"methods channel_groups\(\) and with_widths"):
+        net.with_widths({"a": 1})
+
+
+class DeclaringLinenNet(nn.Module):
+    width: int = 4
+    image_size = 8
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(7)(nn.relu(nn.Conv(self.width, (3, 3))(x)).mean((1, 2)))
+
+    def channel_groups(self):
+        consumers = (models.Consumer("Dense_0"),)
+        return (models.ChannelGroup("conv", self.width, ("Conv_0",), (), consumers),)
+
+    def with_widths(self, widths):
+        return self.clone(width=widths["conv"])
+
+
+class DeclaringNnxNet(nnx.Module):
+    def __init__(self, rngs, width=4):
+        self.width = width
+        self.conv = nnx.Conv(3, width, (3, 3), rngs=rngs)
+        self.head = nnx.Linear(width, 7, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(nnx.relu(self.conv(x)).mean((1, 2)))
+
+    def channel_groups(self):
+        return (models.ChannelGroup("conv", self.width, ("conv",), (), (models.Consumer("head"),)),)
+
+    def with_widths(self, widths):
+        return DeclaringNnxNet(nnx.Rngs(0), width=widths["conv"])
+
+
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+def test_your_own_module_states_its_channels_and_is_rebuilt(kind):
+    if kind == "linen":
+        module = DeclaringLinenNet()
+        variables = module.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+        net = models.from_linen(module, variables, mean=MEAN, std=STD)
+    else:
+        net = models.from_nnx(DeclaringNnxNet(nnx.Rngs(0)), mean=MEAN, std=STD)
+    assert net.channel_groups()[0].width == 4
+    narrower = net.with_widths({"conv": 3})
+    assert narrower.channel_groups()[0].width == 3
+    filled = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), narrower)
+    assert filled.logits(np.zeros((2, 8, 8, 3), np.uint8)).shape == (2, 7)
 
 
 def test_any_nnx_module_becomes_a_classifier():
@@ -221,7 +293,7 @@ def public_arrays(name="resnet8", num_classes=10):
     rng = np.random.default_rng(0)
     state = models.abstract_state(name, num_classes=num_classes)
     arrays = {}
-    for path, prefix in resnet.torch_keys(1).items():
+    for path, prefix in resnet.torch_keys(1)[0].items():
         for collection, leaves in (
             ("params", {"scale": "weight", "kernel": "weight", "bias": "bias"}),
             ("batch_stats", {"mean": "running_mean", "var": "running_var"}),

@@ -6,6 +6,8 @@
 
 import difflib
 import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,22 +15,26 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from jaxprune.models import initialization, resnet
+from jaxprune.models.channels import ChannelGroup, Consumer
 from jaxprune.models.classifier import (
     CPU_MICRO_BATCH,
     Classifier,
-    NnxForward,
     from_linen,
     from_nnx,
     map_batch,
     split_module,
 )
+from jaxprune.models.forward import NnxForward
 from jaxprune.models.torch_file import read_torch_file
 from jaxprune.models.torch_weights import convert_state_dict, read_state_dict
 
 __all__ = [
     "CPU_MICRO_BATCH",
     "MODELS",
+    "Architecture",
+    "ChannelGroup",
     "Classifier",
+    "Consumer",
     "abstract_state",
     "assemble",
     "create",
@@ -39,9 +45,23 @@ __all__ = [
     "read_torch_file",
 ]
 
-# name -> (new module, PyTorch's key names)
+
+class Architecture(NamedTuple):
+    """A row of `MODELS`.
+
+    Attributes:
+      new_module: `new_module(num_classes=, in_channels=, **options)` returns the NNX module, which states its
+        `channel_groups()`, `layer_choices()` and `image_size`.
+      torch_keys: `torch_keys(**options)` returns, for every public naming of its PyTorch weights, a dict from module
+        path here to the prefix of the keys there.
+    """
+
+    new_module: Callable
+    torch_keys: Callable
+
+
 MODELS = {
-    f"resnet{depth}": (
+    f"resnet{depth}": Architecture(
         functools.partial(resnet.new_module, depth),
         functools.partial(resnet.torch_keys, resnet.blocks_of_depth(depth)),
     )
@@ -62,8 +82,8 @@ def create(
       num_classes: the number of logits.
       key: seeds the weights.
       mean, std: input normalisation, one entry per channel, applied to `images / 255`.
-      **options: passed to the module: for ResNets `stage_widths`, `inner_widths`, `shortcut` ("subsample" or
-        "average_pool").
+      **options: passed to the module: for all `widths`, {channel group: number of channels}; for ResNets
+        `stage_widths` and `shortcut` ("subsample" or "average_pool").
 
     Raises:
       ValueError: an unknown name or option value; TypeError: an option that the module does not take.
@@ -94,9 +114,10 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
       ValueError: a damaged file, one that holds code, or the weights of another architecture.
     """
     _check_name(name)
-    _, torch_keys = MODELS[name]
     template = abstract_state(name, num_classes=num_classes, in_channels=len(mean), **options)
-    state = convert_state_dict(read_state_dict(path), torch_keys(), template, name=name, path=path)
+    state = convert_state_dict(
+        read_state_dict(path), MODELS[name].torch_keys(**options), template, name=name, path=path
+    )
     state = jax.tree.map(jnp.asarray, state)
     return assemble(name, num_classes=num_classes, **state, mean=mean, std=std, **options)
 
@@ -104,10 +125,9 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
 def abstract_state(name: str, *, num_classes: int, in_channels: int = 3, **options) -> dict:
     """Returns the shapes and types of a model's `params` and `batch_stats`, computing nothing."""
     _check_name(name)
-    new_module, _ = MODELS[name]
 
     def build():
-        module = new_module(num_classes=num_classes, in_channels=in_channels, **options)
+        module = MODELS[name].new_module(num_classes=num_classes, in_channels=in_channels, **options)
         return dict(zip(("params", "batch_stats"), split_module(module), strict=True))
 
     return jax.eval_shape(build)
@@ -116,7 +136,7 @@ def abstract_state(name: str, *, num_classes: int, in_channels: int = 3, **optio
 @functools.lru_cache(maxsize=64)
 def _forward(name: str, num_classes: int, in_channels: int, options: tuple) -> NnxForward:
     """Returns one forward pass per architecture, so that networks of one kind share their compilations."""
-    new_module, _ = MODELS[name]
+    new_module = MODELS[name].new_module
     # Shapes only: the weights come from elsewhere.
     module = nnx.eval_shape(lambda: new_module(num_classes=num_classes, in_channels=in_channels, **dict(options)))
     return NnxForward(module)
@@ -135,6 +155,23 @@ def assemble(name: str, *, num_classes: int, params, batch_stats, mean, std, **o
         name=name,
         num_classes=num_classes,
         options=options,
+        rebuild=_rebuild,
+    )
+
+
+def _rebuild(classifier: Classifier, widths) -> Classifier:
+    """Returns a classifier of the table with other widths, and shapes for leaves."""
+    options = dict(classifier.options)
+    options["widths"] = dict(options.get("widths", ())) | dict(widths)
+    in_channels = classifier.mean.shape[-1]
+    shapes = abstract_state(classifier.name, num_classes=classifier.num_classes, in_channels=in_channels, **options)
+    return assemble(
+        classifier.name,
+        num_classes=classifier.num_classes,
+        **shapes,
+        mean=classifier.mean,
+        std=classifier.std,
+        **options,
     )
 
 
@@ -146,4 +183,7 @@ def _check_name(name: str) -> None:
 
 
 def _hashable(value):
-    return tuple(value) if isinstance(value, list) else value
+    """Returns lists as tuples and mappings as sorted tuples of pairs: options are static, and JSON has no tuples."""
+    if isinstance(value, Mapping):
+        value = sorted(value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree, Shaped
+
+from jaxprune.models.channels import ChannelGroup
+from jaxprune.models.forward import LINEN_MODE_ARGUMENTS, LinenForward, NnxForward
 
 MAX_PIXEL = 255.0
 # A forward pass in pieces that fit the cache is about 1.5x faster on CPU than one over the whole batch.
@@ -29,6 +33,8 @@ class Classifier:
       name: the architecture's name in `MODELS`, or the module's class name.
       num_classes: the number of logits.
       options: how `create` built it (widths, shortcut, ...), for saving and rebuilding.
+      rebuild: `rebuild(classifier, widths) -> classifier`, the same architecture with other widths; None asks the
+        module's own `with_widths`.
     """
 
     params: PyTree
@@ -39,6 +45,7 @@ class Classifier:
     name: str = dataclasses.field(metadata={"static": True})
     num_classes: int = dataclasses.field(metadata={"static": True})
     options: tuple[tuple[str, Any], ...] = dataclasses.field(default=(), metadata={"static": True})
+    rebuild: Any = dataclasses.field(default=None, metadata={"static": True})
 
     def replace(self, **changes) -> "Classifier":
         """Returns a copy with some attributes changed, such as `params`."""
@@ -77,6 +84,67 @@ class Classifier:
         micro_batch = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else max(1, len(images))
         return _logits(self, images, micro_batch)
 
+    @property
+    def module(self) -> Any:
+        """The Flax module, in evaluation mode: an NNX module with its state, or a stateless Linen module."""
+        return self.forward.module(self.params, self.batch_stats)
+
+    @property
+    def image_size(self) -> int | None:
+        """Pixels per side of the images that the architecture was made for, None if the module does not say."""
+        return getattr(self.module, "image_size", None)
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """Returns which channels belong together, as the module's own method `channel_groups` states it.
+
+        Raises:
+          ValueError: the module states nothing.
+        """
+        return self._ask("channel_groups", "which channels belong together, a tuple of models.ChannelGroup")()
+
+    def layer_choices(self) -> dict[str, tuple[str, ...]]:
+        """Returns named choices of channel groups, such as "study": those that the study's filter pruning prunes."""
+        return getattr(self.module, "layer_choices", dict)()
+
+    def with_widths(self, widths: Mapping[str, int | tuple[int, ...]]) -> "Classifier":
+        """Returns the same architecture with other widths; its leaves are shapes, to be replaced by arrays.
+
+        Args:
+          widths: channel group -> number of channels, or for a `selection` the indices that it keeps.
+
+        Raises:
+          ValueError: the module cannot be rebuilt, or has no such group.
+        """
+        if self.rebuild is not None:
+            return self.rebuild(self, widths)
+        rebuild = self._ask("with_widths", "a new module of other widths, from a dict group name -> width")
+        return _abstract_copy(self, rebuild, widths)
+
+    def _ask(self, method: str, meaning: str):
+        found = getattr(self.module, method, None)
+        if found is None:
+            raise ValueError(
+                f"{self.name} does not declare its channels; give its module the methods channel_groups() and "
+                f"with_widths(widths) (here: {method}, which returns {meaning}), as jaxprune/models/resnet.py does"
+            )
+        return found
+
+
+def _abstract_copy(classifier: Classifier, rebuild, widths) -> Classifier:
+    if isinstance(classifier.forward, LinenForward):
+        module = rebuild(dict(widths))
+        channels = classifier.mean.shape[-1]
+        image = jax.ShapeDtypeStruct(
+            (1, classifier.image_size or 32, classifier.image_size or 32, channels), jnp.float32
+        )
+        variables = dict(jax.eval_shape(module.init, jax.random.key(0), image))
+        params = variables.pop("params")
+        forward = dataclasses.replace(classifier.forward, linen_module=module)
+        return classifier.replace(params=params, batch_stats=variables, forward=forward)
+    module = nnx.eval_shape(lambda: rebuild(dict(widths)))
+    params, batch_stats = split_module(module)
+    return classifier.replace(params=params, batch_stats=batch_stats, forward=NnxForward(module))
+
 
 @functools.partial(jax.jit, static_argnums=2)
 def _logits(classifier: Classifier, images, micro_batch: int):
@@ -101,72 +169,6 @@ def map_batch(function, batch, micro_batch: int):
 
     mapped = jax.lax.map(function, jax.tree.map(split, batch))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], mapped)
-
-
-class NnxForward:
-    """The forward pass of an NNX module: its two static graphs, compared by value, hashed once."""
-
-    def __init__(self, module: nnx.Module):
-        module = nnx.clone(module)
-        module.train()
-        self.train_graph = nnx.graphdef(module)
-        module.eval()
-        self.eval_graph = nnx.graphdef(module)
-        self._hash = hash((self.train_graph, self.eval_graph))
-
-    def __hash__(self):
-        return self._hash
-
-    def __eq__(self, other):
-        if self is other:
-            return True
-        return (
-            isinstance(other, NnxForward)
-            and self._hash == other._hash
-            and (self.train_graph, self.eval_graph) == (other.train_graph, other.eval_graph)
-        )
-
-    def __call__(self, params, batch_stats, x, train, key):
-        """Returns the logits and the module's other state."""
-        del key  # NNX modules carry their own random streams, as part of batch_stats
-        module = nnx.merge(self.train_graph if train else self.eval_graph, params, batch_stats)
-        logits = module(x)
-        if not train:
-            return logits, batch_stats
-        return logits, nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param)))
-
-
-@dataclasses.dataclass(frozen=True)
-class LinenForward:
-    """The forward pass of a Linen module, whose mode argument is found by name.
-
-    `train_value` is the value of that argument that means training.
-    """
-
-    module: nn.Module
-    train_argument: str | None
-    train_value: bool = True
-
-    def __call__(self, params, batch_stats, x, train, key):
-        """Returns the logits and the other collections."""
-        variables = {"params": params, **batch_stats}
-        kwargs = {}
-        if self.train_argument is not None:
-            kwargs[self.train_argument] = self.train_value if train else not self.train_value
-        if not train:
-            return self.module.apply(variables, x, **kwargs), batch_stats
-        rngs = None if key is None else {"dropout": key}
-        return self.module.apply(variables, x, **kwargs, rngs=rngs, mutable=list(batch_stats))
-
-
-# Names that Linen modules give their mode argument, and the value that means training.
-_LINEN_MODE_ARGUMENTS = {
-    "train": True,
-    "training": True,
-    "is_training": True,
-    "deterministic": False,
-    "use_running_average": False,
-}
 
 
 def from_nnx(module: nnx.Module, *, mean, std, name: str | None = None, num_classes: int | None = None) -> Classifier:
@@ -209,7 +211,7 @@ def from_linen(
             f"variables hold {', '.join(variables) or 'nothing'}; give what module.init returned, with its 'params'"
         )
     accepted = inspect.signature(type(module).__call__).parameters
-    argument = next((name for name in _LINEN_MODE_ARGUMENTS if name in accepted), None)
+    argument = next((name for name in LINEN_MODE_ARGUMENTS if name in accepted), None)
     variables = dict(variables)
     params = variables.pop("params")
     return Classifier(
@@ -217,7 +219,7 @@ def from_linen(
         batch_stats=variables,
         mean=jnp.asarray(mean, jnp.float32),
         std=jnp.asarray(std, jnp.float32),
-        forward=LinenForward(module, argument, _LINEN_MODE_ARGUMENTS.get(argument, True)),
+        forward=LinenForward(module, argument, LINEN_MODE_ARGUMENTS.get(argument, True)),
         name=name or type(module).__name__,
         num_classes=num_classes or _last_features(params),
     )

@@ -4,6 +4,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxprune.models.channels import ChannelGroup, Consumer, resolve_widths
+
+IMAGE_SIZE = 32
 STAGE_WIDTHS = (16, 32, 64)
 STAGE_STRIDES = (1, 2, 2)
 # PyTorch's BatchNorm defaults, which the public checkpoints were trained with: momentum 0.1 there is 0.9 here.
@@ -67,9 +70,11 @@ class BasicBlock(nnx.Module):
 class CifarResNet(nnx.Module):
     """ResNet of depth 6n+2: a 3 x 3 stem, three stages of n basic blocks, global average pool, linear.
 
-    Blocks are attributes `stage1_block0`, ... so that parameter paths are names. `inner_widths` gives, block by
-    block, the channels between a block's two convolutions; by default the stage's width.
+    Blocks are attributes `stage1_block0`, ... so that parameter paths are names. `widths` changes the number of
+    channels between a block's two convolutions, {"stage1_block0": 12, ...}; by default it is the stage's width.
     """
+
+    image_size = IMAGE_SIZE
 
     def __init__(
         self,
@@ -78,29 +83,25 @@ class CifarResNet(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
         stage_widths: tuple[int, ...] = STAGE_WIDTHS,
-        inner_widths: tuple[int, ...] | None = None,
+        widths=None,
         shortcut: str = "subsample",
         in_channels: int = 3,
     ):
         if shortcut not in SHORTCUTS:
             raise ValueError(f"unknown shortcut {shortcut!r}; known: {', '.join(SHORTCUTS)}")
-        num_blocks = blocks_per_stage * len(stage_widths)
-        if inner_widths is None:
-            inner_widths = tuple(width for width in stage_widths for _ in range(blocks_per_stage))
-        if len(inner_widths) != num_blocks:
-            raise ValueError(f"inner_widths has {len(inner_widths)} entries; give one for each of {num_blocks} blocks")
-        self.conv = conv3x3(in_channels, stage_widths[0], 1, rngs)
-        self.bn = batch_norm(stage_widths[0], rngs)
         self.block_names = tuple(
             f"stage{stage + 1}_block{block}" for stage in range(len(stage_widths)) for block in range(blocks_per_stage)
         )
+        defaults = {name: stage_widths[index // blocks_per_stage] for index, name in enumerate(self.block_names)}
+        self.widths = tuple(resolve_widths(defaults, widths, model="a CIFAR ResNet").items())
+        self.conv = conv3x3(in_channels, stage_widths[0], 1, rngs)
+        self.bn = batch_norm(stage_widths[0], rngs)
         features = stage_widths[0]
-        for index, name in enumerate(self.block_names):
+        for index, (name, inner) in enumerate(self.widths):
             stage, block = divmod(index, blocks_per_stage)
             stride = STAGE_STRIDES[stage] if block == 0 else 1
-            width = stage_widths[stage]
-            setattr(self, name, BasicBlock(features, inner_widths[index], width, stride, shortcut, rngs))
-            features = width
+            setattr(self, name, BasicBlock(features, inner, stage_widths[stage], stride, shortcut, rngs))
+            features = stage_widths[stage]
         self.head = nnx.Linear(features, num_classes, rngs=rngs)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n classes"]:
@@ -110,15 +111,37 @@ class CifarResNet(nnx.Module):
             x = getattr(self, name)(x)
         return self.head(jnp.mean(x, axis=(1, 2)))
 
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """Returns one group per block: the channels between its two convolutions.
 
-def torch_keys(blocks_per_stage: int) -> dict[tuple[str, ...], str]:
+        The residual streams are no groups: the padded shortcut ties the channels of one stage to those of the next.
+        """
+        return tuple(
+            ChannelGroup(
+                name=name,
+                width=width,
+                producers=(f"{name}/conv1",),
+                batch_norms=(f"{name}/bn1",),
+                consumers=(Consumer(f"{name}/conv2"),),
+            )
+            for name, width in self.widths
+        )
+
+    def layer_choices(self) -> dict[str, tuple[str, ...]]:
+        """Returns "study": the first stage's blocks without its last one (STUDY; Li et al. 2017, ResNet-110-A)."""
+        first_stage = tuple(name for name in self.block_names if name.startswith("stage1_"))
+        return {"study": first_stage[:-1]}
+
+
+def torch_keys(blocks_per_stage: int, **options) -> tuple[dict[tuple[str, ...], str], ...]:
     """Returns, for each module path here, the prefix of its keys in the public CIFAR ResNet checkpoints."""
+    del options  # no option changes the names
     keys = {("conv",): "conv1", ("bn",): "bn1", ("head",): "linear"}
     for stage in range(len(STAGE_WIDTHS)):
         for block in range(blocks_per_stage):
             for part in ("conv1", "bn1", "conv2", "bn2"):
                 keys[(f"stage{stage + 1}_block{block}", part)] = f"layer{stage + 1}.{block}.{part}"
-    return keys
+    return (keys,)
 
 
 def blocks_of_depth(depth: int) -> int:

@@ -36,12 +36,12 @@ def read_state_dict(path) -> dict[str, np.ndarray]:
     }
 
 
-def convert_state_dict(state_dict: dict, torch_keys: dict, template: dict, *, name: str, path) -> dict:
+def convert_state_dict(state_dict: dict, torch_keys: tuple[dict, ...], template: dict, *, name: str, path) -> dict:
     """Returns `{"params": ..., "batch_stats": ...}` shaped like `template`, from PyTorch's arrays.
 
     Args:
       state_dict: flat PyTorch names to arrays.
-      torch_keys: module path here -> prefix of its keys there.
+      torch_keys: for every known naming, module path here -> prefix of its keys there; the one that fits best is used.
       template: `{"params": ..., "batch_stats": ...}`, nested dicts of anything with a shape.
       name: the architecture, for messages.
       path: the file, for messages.
@@ -51,7 +51,9 @@ def convert_state_dict(state_dict: dict, torch_keys: dict, template: dict, *, na
     """
     unused = {key for key in state_dict if not key.endswith("num_batches_tracked")}
     converted = {"params": {}, "batch_stats": {}}
-    for module_path, prefix in torch_keys.items():
+    modules = {key.rpartition(".")[0] for key in state_dict}
+    best = max(torch_keys, key=lambda naming: len(modules & set(naming.values())))
+    for module_path, prefix in best.items():
         is_batch_norm = _lookup(template["batch_stats"], module_path) is not None
         for leaf_there, (collection, leaf_here) in (_BATCH_NORM if is_batch_norm else _LINEAR_OR_CONV).items():
             expected = (_lookup(template[collection], module_path) or {}).get(leaf_here)
