@@ -24,6 +24,7 @@ from jaxprune.models.classifier import (
     map_batch,
     split_module,
 )
+from jaxprune.models.export import export_stablehlo, load_stablehlo
 from jaxprune.models.forward import NnxForward
 from jaxprune.models.torch_file import read_torch_file
 from jaxprune.models.torch_weights import convert_state_dict, read_state_dict
@@ -38,9 +39,11 @@ __all__ = [
     "abstract_state",
     "assemble",
     "create",
+    "export_stablehlo",
     "from_linen",
     "from_nnx",
     "from_torch",
+    "load_stablehlo",
     "map_batch",
     "read_torch_file",
 ]
