@@ -17,7 +17,7 @@ _USAGE = """usage: jaxprune COMMAND ...
   run CONFIG.py [--out DIR] [--study.FIELD VALUE ...]   run a study, or what is left of it, and write its report
   report DIR                                            write tables, figures and report.html from a run's rows
   evaluate CHECKPOINT --dataset NAME ...                one model: clean and corrupted accuracy and calibration
-  prune CHECKPOINT --sparsity 0.7 --out DIR ...         prune one model and save it with its masks
+  prune CHECKPOINT --sparsity 0.7 --out DIR ...         prune one model and save it, masked or smaller
   corrupt --dataset NAME --out DIR ...                  write a CIFAR-10-C style folder, or draw a gallery
   doctor                                                devices, versions, data, and what is missing
 
@@ -182,15 +182,26 @@ def _write_report(run_folder) -> None:
 
 @dataclasses.dataclass
 class _TorchOptions:
-    """What a PyTorch file does not say about itself; a folder that jaxprune saved says it all."""
+    """What a PyTorch file does not say about itself; files and folders that jaxprune saved say it all."""
 
     model: str = "resnet20"
-    """The architecture of a PyTorch file."""
-    shortcut: str = "subsample"
-    """The ResNet shortcut of a PyTorch file: subsample or average_pool."""
+    """The architecture of a PyTorch file: a name of models.MODELS."""
+    shortcut: str | None = None
+    """The shortcut of a CIFAR ResNet in a PyTorch file: subsample, average_pool or projection."""
+    head: str | None = None
+    """The head of a VGG in a PyTorch file, such as linear or hidden."""
+    conv_bias: bool | None = None
+    """Whether the convolutions of a VGG in a PyTorch file have biases."""
+    stem: str | None = None
+    """The first layers of a ResNet-18/50 or MobileNetV2 in a PyTorch file: cifar or imagenet."""
     mean: tuple[float, ...] | None = None
     """Input normalisation of a PyTorch file; by default the data set's, or CIFAR-10's."""
     std: tuple[float, ...] | None = None
+
+    def architecture(self) -> dict:
+        """Returns the options of `models.from_torch` that were given."""
+        given = {name: getattr(self, name) for name in ("shortcut", "head", "conv_bias", "stem")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mean, std):
@@ -198,13 +209,15 @@ def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mea
 
     if os.path.isdir(path):
         return checkpoints.load(path).classifier
+    if path.endswith(".safetensors"):
+        return checkpoints.load_safetensors(path).classifier
     return models.from_torch(
         path,
         name=options.model,
         num_classes=num_classes,
         mean=options.mean or mean,
         std=options.std or std,
-        shortcut=options.shortcut,
+        **options.architecture(),
     )
 
 
@@ -218,7 +231,7 @@ def _evaluate(arguments: list[str]) -> None:
         """Clean and corrupted accuracy and calibration of one model."""
 
         checkpoint: Positional[str]
-        """A PyTorch .pt file, or a folder that jaxprune saved."""
+        """A PyTorch .pt file, a .safetensors file or a folder that jaxprune saved."""
         dataset: str
         """A data set name, such as cifar10 or digits."""
         data_dir: str | None = None
@@ -267,16 +280,22 @@ def _prune(arguments: list[str]) -> None:
 
     @dataclasses.dataclass
     class Prune:
-        """Prune a model and save it with its masks; no fine-tuning."""
+        """Prune a model and save it, with its masks or physically smaller; no fine-tuning."""
 
         checkpoint: Positional[str]
-        """A PyTorch .pt file, or a folder that jaxprune saved."""
+        """A PyTorch .pt file, a .safetensors file or a folder that jaxprune saved."""
         sparsity: float
-        """The fraction of the convolution weights to remove, in [0, 1)."""
+        """The fraction to remove, in [0, 1): of the convolution weights, or of the channels of the chosen layers."""
         out: str
         """The folder to write: a checkpoint that every jaxprune command reads."""
         method: str = "weight"
-        """A pruning method, such as weight or random."""
+        """A method of pruning.METHODS, such as weight, random, filter_l1, slimming or channel_random."""
+        layers: tuple[str, ...] | None = None
+        """Methods that remove channels: channel groups, or one word: study, all. By default the method's own choice."""
+        round_to: int = 1
+        """Methods that remove channels: keep a multiple of so many in each layer, such as 8."""
+        export: str | None = None
+        """Also write the pruned model as StableHLO into this file, which runs without jaxprune."""
         seed: int = 0
         """Of methods that draw."""
         num_classes: int = 10
@@ -288,20 +307,36 @@ def _prune(arguments: list[str]) -> None:
         raise ValueError(f"{options.out} exists already; give --out a new folder, or delete it")
     import jax
 
-    from jaxprune import checkpoints, data, pruning
+    from jaxprune import checkpoints, data, models, pruning
 
-    classifier = _load_classifier(
+    dense = _load_classifier(
         options.checkpoint,
         options.torch,
         num_classes=options.num_classes,
         mean=data.CIFAR10_MEAN,
         std=data.CIFAR10_STD,
     )
+    structured = options.method in pruning.STRUCTURED_METHODS
+    choice = {}
+    if structured:
+        layers = options.layers
+        choice = {"layers": layers[0] if layers and len(layers) == 1 else layers, "round_to": options.round_to}
+    elif options.layers or options.round_to != 1:
+        raise ValueError(
+            f"--layers and --round-to are for methods that remove channels ({', '.join(pruning.STRUCTURED_METHODS)}), "
+            f"not for {options.method!r}"
+        )
     key = jax.random.key(options.seed)
-    sparse, masks = pruning.prune(classifier, method=options.method, sparsity=options.sparsity, key=key)
+    sparse, masks = pruning.prune(dense, method=options.method, sparsity=options.sparsity, key=key, **choice)
+    if structured:
+        sparse, masks = pruning.compact(sparse, masks), None
     metadata = {"method": options.method, "sparsity": options.sparsity, "seed": options.seed}
     checkpoints.save(options.out, sparse, masks=masks, metadata=metadata | {"source": options.checkpoint})
-    sys.stdout.write(f"{pruning.summarize(sparse, masks)}\nMasks make no forward pass faster. Saved: {options.out}\n")
+    note = "The channels are gone, the network is smaller" if structured else "Masks make no forward pass faster"
+    sys.stdout.write(f"{pruning.summarize(sparse, masks, before=dense)}\n{note}. Saved: {options.out}\n")
+    if options.export:
+        models.export_stablehlo(options.export, sparse)
+        sys.stdout.write(f"exported: {options.export}\n")
 
 
 def _print_rows(rows: list[dict], title: str) -> None:

@@ -10,9 +10,10 @@ import time
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from jaxprune import checkpoints, study
-from jaxprune.study import DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig
+from jaxprune.study import ArmConfig, DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig, provenance
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = StudyConfig(
@@ -21,10 +22,16 @@ TINY = StudyConfig(
     model=ModelConfig(stage_widths=(4, 6, 8)),
     pretrain=TrainConfig(epochs=2, batch_size=32, schedule="cosine", augment="crop"),
     finetune=TrainConfig(epochs=1, batch_size=32, learning_rate=0.01, schedule="constant", augment="none"),
-    methods=("weight", "random"),
+    methods=("weight", "random", "slimming"),
     sparsities=(0.0, 0.5),
     seeds=(0,),
+    recalibration_images=32,
     evaluation=EvaluationConfig(corruptions=("contrast",), severities=(1, 5), batch_size=40),
+)
+LANDMARKS = (
+    "checkpoints/seed0-resnet8-trained",
+    "checkpoints/seed0-resnet8-slimming-0.5",
+    "rows/seed0-resnet8-clean.jsonl",
 )
 CONFIG_FILE = f"""
 from jaxprune.study import *
@@ -51,10 +58,10 @@ def test_every_network_stage_and_test_set_has_one_row(finished):
     assert networks == {
         ("dense", 0.0, "dense"),
         ("dense", 0.0, "fine_tuned"),
-        ("weight", 0.5, "pruned"),
-        ("weight", 0.5, "fine_tuned"),
-        ("random", 0.5, "pruned"),
-        ("random", 0.5, "fine_tuned"),
+    } | {
+        (method, 0.5, stage)
+        for method in ("weight", "random", "slimming")
+        for stage in ("pruned", "recalibrated", "fine_tuned")
     }
     sets = {(row["corruption"], row["severity"]) for row in rows}
     assert sets == {("clean", 0), ("contrast", 1), ("contrast", 5)}
@@ -66,13 +73,58 @@ def test_rows_state_the_sparsity_that_the_networks_have(finished):
     out, _, _ = finished
     for row in read_rows(out):
         if row["stage"] == "fine_tuned":
-            restored = checkpoints.load(out / "checkpoints" / f"seed0-{row['method']}-{row['sparsity']:g}")
+            restored = checkpoints.load(out / "checkpoints" / f"seed0-resnet8-{row['method']}-{row['sparsity']:g}")
             leaves = jax.tree.leaves(restored.classifier.params)
             assert row["num_parameters"] == sum(leaf.size for leaf in leaves)
             assert row["num_nonzero"] == sum(np.count_nonzero(leaf) for leaf in leaves)
-        # A leaf of 108 weights cannot be pruned more exactly than this.
+        # A leaf of 108 weights cannot be pruned more exactly than this; slimming chooses from 18 channels.
         assert abs(row["sparsity_achieved"] - row["sparsity"]) < 1e-2
         assert row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
+
+
+def test_removed_channels_make_the_network_smaller_and_masks_do_not(finished):
+    sizes = {}
+    for row in read_rows(finished[0]):
+        names = ("granularity", "num_parameters", "size_bytes", "multiply_accumulates", "multiply_accumulates_nonzero")
+        sizes.setdefault(row["method"], set()).add(tuple(row[name] for name in names))
+    ((_, dense_parameters, dense_bytes, dense_macs, _),) = sizes["dense"]
+    for granularity, parameters, size_bytes, macs, nonzero in sizes["weight"]:
+        assert (granularity, parameters, size_bytes, macs) == ("weights", dense_parameters, dense_bytes, dense_macs)
+        assert nonzero < 0.8 * macs
+    for granularity, parameters, size_bytes, macs, nonzero in sizes["slimming"]:
+        assert granularity == "channels"
+        assert nonzero == macs < dense_macs
+        assert parameters < dense_parameters
+        assert size_bytes < dense_bytes
+    assert {sizes_of[0] for sizes_of in sizes["dense"]} == {"none"}
+
+
+def test_a_study_of_several_architectures_has_an_arm_for_each(tmp_path):
+    fast = TrainConfig(epochs=1, batch_size=32, schedule="constant", augment="none")
+    arms = (
+        ArmConfig("plain", TINY.model, ("weight",)),
+        ArmConfig("slim", TINY.model, ("slimming",), pretrain=dataclasses.replace(fast, scale_penalty=1e-3)),
+    )
+    config = dataclasses.replace(
+        TINY,
+        arms=arms,
+        pretrain=fast,
+        finetune=dataclasses.replace(fast, epochs=0),
+        recalibration_images=0,
+        evaluation=EvaluationConfig(corruptions=(), batch_size=40),
+    )
+    study.run(config, tmp_path)
+    found = [(row["arm"], row["model"], row["method"], row["stage"]) for row in read_rows(tmp_path)]
+    assert found == [
+        ("plain", "resnet8", "dense", "dense"),
+        ("plain", "resnet8", "weight", "pruned"),
+        ("slim", "resnet8", "dense", "dense"),
+        ("slim", "resnet8", "slimming", "pruned"),
+    ]
+    plain, slim = (
+        checkpoints.load(tmp_path / "checkpoints" / f"seed0-{arm}-trained").classifier for arm in ("plain", "slim")
+    )
+    assert (plain.params["bn"]["scale"] != slim.params["bn"]["scale"]).any()
 
 
 def test_provenance_is_written(finished):
@@ -107,7 +159,7 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_rows(finished, tmp_path):
     command = [sys.executable, "-m", "jaxprune", "run", str(config), "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     # Killed three times: after the dense network, after a pruned one, after the first rows.
-    for landmark in ("checkpoints/seed0-trained", "checkpoints/seed0-weight-0.5", "rows/seed0-clean.jsonl"):
+    for landmark in LANDMARKS:
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120
         while not (out / landmark).exists():
@@ -121,6 +173,16 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_rows(finished, tmp_path):
     subprocess.run(command, env=environment, check=True, capture_output=True)
     assert (out / "rows.jsonl").read_text() == finished[2]
     assert (out / "report.html").exists()
+
+
+def test_a_run_is_not_continued_with_another_checkpoint(tmp_path):
+    weights = tmp_path / "net.pt"
+    weights.write_bytes(b"one")
+    config = dataclasses.replace(TINY, model=ModelConfig(checkpoint=str(weights)))
+    provenance.claim(epath.Path(tmp_path / "run"), config, "test")
+    weights.write_bytes(b"two")
+    with pytest.raises(ValueError, match="began with the weights of another checkpoint; choose another --out"):
+        provenance.claim(epath.Path(tmp_path / "run"), config, "test")
 
 
 def test_another_study_is_not_overwritten(finished):
@@ -151,6 +213,11 @@ def test_where_files_lie_does_not_change_the_hash():
         ({"data": DataConfig(name="cifar")}, "unknown data set 'cifar'; known: digits"),
         ({"model": ModelConfig(name="resnet21")}, "unknown model 'resnet21'; known: resnet8"),
         ({"model": ModelConfig(shortcut="none")}, "unknown shortcut 'none'"),
+        ({"model": ModelConfig(head="linear")}, "resnet8 does not take all of the options head"),
+        ({"recalibration_images": -1}, "recalibration_images=-1; give a number >= 0"),
+        ({"pretrain": TrainConfig(scale_penalty=-1.0)}, "scale_penalty=-1.0"),
+        ({"arms": (ArmConfig("a/b", ModelConfig(), ()),)}, "arms are named a/b; give each its own name of letters"),
+        ({"arms": (ArmConfig("a", ModelConfig(), ()),) * 2}, "arms are named a, a; give each its own name"),
         ({"methods": ("weigth",)}, "unknown pruning method 'weigth'; known: .*weight"),
         ({"sparsities": (0.5, 1.0)}, r"sparsity 1.0 is outside \[0, 1\)"),
         ({"seeds": (1, 1)}, r"seeds are \(1, 1\); give one or more different integers"),
@@ -181,5 +248,6 @@ def test_the_configurations_can_be_loaded_and_are_possible(path):
 
     config = cli._load_config(str(path))
     assert config.name == path.stem
-    if config.model.checkpoint is None or pathlib.Path(config.model.checkpoint).exists():
+    checkpoint_files = [arm.model.checkpoint for arm in config.all_arms() if arm.model.checkpoint is not None]
+    if all(pathlib.Path(file).exists() for file in checkpoint_files):
         study.check(config)

@@ -130,7 +130,7 @@ class CifarResNet(nnx.Module):
     def layer_choices(self) -> dict[str, tuple[str, ...]]:
         """Returns "study": the first stage's blocks without its last one (STUDY; Li et al. 2017, ResNet-110-A)."""
         first_stage = tuple(name for name in self.block_names if name.startswith("stage1_"))
-        return {"study": first_stage[:-1]}
+        return {"study": first_stage[:-1]} if len(first_stage) > 1 else {}
 
 
 def torch_keys(blocks_per_stage: int, **options) -> tuple[dict[tuple[str, ...], str], ...]:

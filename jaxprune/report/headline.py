@@ -21,7 +21,7 @@ def sentences(family: pd.DataFrame) -> list[str]:
     dense = dense.iloc[0]
     out = [_dense(table, dense)]
     for method in tables.methods(table):
-        if method not in (tables.DENSE, tables.RANDOM):
+        if method not in (tables.DENSE, *tables.RANDOM.values()):
             out += _method(table, dense, method, stage)
     out += _severity(family, stage)
     return out + _caveats(family, dense)
@@ -94,12 +94,14 @@ def _network(network: pd.Series, dense: pd.Series) -> str:
 
 
 def _control(table: pd.DataFrame, network: pd.Series, stage: str) -> str:
-    random = table[(table["method"] == tables.RANDOM) & (table["stage"] == stage)]
+    control = tables.RANDOM[network["granularity"]]
+    random = table[(table["method"] == control) & (table["stage"] == stage)]
     random = random[random["sparsity"] == network["sparsity"]]
+    kind = words.as_start(words.method(control))
     if random.empty:
-        return " No random mask was measured at this sparsity."
+        return f" {kind} were not measured at this sparsity."
     gain = words.points(network["clean_accuracy_mean"] - random["clean_accuracy_mean"].iloc[0])
-    return f" Random masks of the same sparsity reach {_clean(random.iloc[0])}, a difference of {gain}."
+    return f" {kind} of the same sparsity reach {_clean(random.iloc[0])}, a difference of {gain}."
 
 
 def _severity(family: pd.DataFrame, stage: str) -> list[str]:

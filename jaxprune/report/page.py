@@ -18,6 +18,7 @@ SEVERITY_TABLES = (
 )
 # An unknown value sorts below every measured one.
 BELOW_ALL = -1.0
+MEGA = 1e6
 
 
 class Section(NamedTuple):
@@ -74,7 +75,7 @@ def render(study: Mapping[str, Any], sections: Sequence[Section]) -> str:
 def _section(section: Section, study: Mapping[str, Any]) -> dict[str, Any]:
     rows = section.rows
     return {
-        "title": f"{rows['dataset'].iloc[0]}, {rows['model'].iloc[0]}",
+        "title": f"{rows['dataset'].iloc[0]}, {words.arm(rows)}",
         "headline": headline.sentences(rows),
         "protocol": protocol.compare(rows, study),
         "figures": [(plot, theme.svgs(plot)) for plot in section.plots],
@@ -119,7 +120,8 @@ def _networks(rows: pd.DataFrame) -> Table:
     has_corrupted = (rows["corruption"] != tables.CLEAN).any()
     columns = [
         *(Column("Method", False), Column("Stage", False), Column("Sparsity, %"), Column("Achieved, %")),
-        *(Column("Non-zero parameters"), Column("Seeds"), Column("Clean accuracy, %")),
+        *(Column("Non-zero parameters"), Column("Multiply-accumulates, M"), Column("Seeds")),
+        Column("Clean accuracy, %"),
         *([Column("95 % interval")] if has_interval else []),
         *(Column("Clean ECE, equal-width, %"), Column("Clean ECE, equal-mass, %")),
         *([Column("Corrupted accuracy, %"), Column("Corrupted ECE, %")] if has_corrupted else []),
@@ -134,6 +136,7 @@ def _networks(rows: pd.DataFrame) -> Table:
                 Cell(f"{100 * network['sparsity']:.4g}", network["sparsity"]),
                 Cell(f"{100 * network['sparsity_achieved']:.2f}", network["sparsity_achieved"]),
                 Cell(f"{network['num_nonzero']:,.0f}", network["num_nonzero"]),
+                Cell(f"{network['multiply_accumulates'] / MEGA:,.2f}", network["multiply_accumulates"]),
                 Cell(f"{network['clean_seeds']}", network["clean_seeds"]),
                 _measured(network, "clean_accuracy"),
                 *([Cell(interval, low if pd.notna(low) else BELOW_ALL)] if has_interval else []),
@@ -148,7 +151,9 @@ def _networks(rows: pd.DataFrame) -> Table:
         )
     seeds = words.seeds_per_network(rows)
     caption = words.caption(
-        "Sparsity is the fraction of prunable weights removed; non-zero parameters count the whole network.",
+        "Sparsity is the fraction of prunable weights, or of the channels of the layers that a method prunes, removed. "
+        "Non-zero parameters count the whole network; multiply-accumulates are those of its convolutions and matrix "
+        "products for one image, and a masked weight still costs them.",
         "The interval is Wilson's over the test images." if has_interval else "",
         "Values after ± are standard deviations over seeds." if seeds.max() > 1 else "One seed: no deviation is known.",
         "Corrupted values are means over all corruptions and severities, ECE with 10 equal-width bins."

@@ -7,13 +7,16 @@ from typing import Any
 
 from etils import epath
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-TEXTS = ("study", "config_hash", "dataset", "model", "method", "stage", "corruption")
-COUNTS = ("seed", "severity", "n", "num_parameters", "num_nonzero")
+TEXTS = ("study", "config_hash", "dataset", "arm", "model", "method", "granularity", "stage", "corruption")
+COUNTS = (
+    *("seed", "severity", "n", "num_parameters", "num_nonzero", "size_bytes"),
+    *("multiply_accumulates", "multiply_accumulates_nonzero"),
+)
 FRACTIONS = ("sparsity", "sparsity_achieved")
 # What names one measurement; two rows that agree in all of it would be counted twice.
-IDENTITY = ("dataset", "model", "method", "sparsity", "stage", "seed", "corruption", "severity")
+IDENTITY = ("dataset", "arm", "method", "sparsity", "stage", "seed", "corruption", "severity")
 # May be null where a network has diverged.
 METRICS = (
     "negative_log_likelihood",

@@ -9,18 +9,19 @@ from jaxprune.report.rows import METRICS
 
 CLEAN = "clean"
 DENSE = "dense"
-RANDOM = "random"
-AS_TRAINED, PRUNED, FINE_TUNED = "dense", "pruned", "fine_tuned"
+# The control of each kind of method: the same number of weights or channels, chosen at random.
+RANDOM = {"weights": "random", "channels": "channel_random"}
+AS_TRAINED, PRUNED, RECALIBRATED, FINE_TUNED = "dense", "pruned", "recalibrated", "fine_tuned"
 
-FAMILY = ["dataset", "model"]
+FAMILY = ["dataset", "arm"]
 NETWORK = [*FAMILY, "method", "stage", "sparsity"]
 TEST_SET = ["corruption", "severity"]
 MEASURES = ["accuracy", "ece_equal_width_10", "ece_equal_mass_10", "negative_log_likelihood", "brier_score"]
 
 # The dense network comes first and the random control last, whatever the methods between them are called.
-_METHOD_RANK = {DENSE: 0, RANDOM: 2}
-_STAGE_RANK = {AS_TRAINED: 0, PRUNED: 1, FINE_TUNED: 3}
-_RANKS = {"method": (_METHOD_RANK, 1), "stage": (_STAGE_RANK, 2), "corruption": ({CLEAN: 0}, 1)}
+_METHOD_RANK = {DENSE: 0, **dict.fromkeys(RANDOM.values(), 2)}
+_STAGE_RANK = {AS_TRAINED: 0, PRUNED: 1, RECALIBRATED: 2, FINE_TUNED: 4}
+_RANKS = {"method": (_METHOD_RANK, 1), "stage": (_STAGE_RANK, 3), "corruption": ({CLEAN: 0}, 1)}
 
 
 def results(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -92,8 +93,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     interval, given where there is one seed.
     """
     clean = table[table["corruption"] == CLEAN]
-    size = ["sparsity_achieved", "num_parameters", "num_nonzero"]
-    out = table.groupby(NETWORK, sort=False)[size].mean()
+    size = ["sparsity_achieved", "num_parameters", "num_nonzero", "multiply_accumulates"]
+    out = table.groupby(NETWORK, sort=False)[["granularity"]].first()
+    out = out.join(table.groupby(NETWORK, sort=False)[size].mean())
     for name, part in ((CLEAN, clean), ("corrupted", corrupted(table))):
         measures = over_seeds(part, NETWORK).set_index(NETWORK).assign(n=part.groupby(NETWORK)["n"].max())
         out = out.join(measures.add_prefix(f"{name}_"))

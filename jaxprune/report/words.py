@@ -18,8 +18,19 @@ METHODS = {
     "weight_per_layer": "weight pruning per layer",
     "weight_erk": "weight pruning at ERK sparsities",
     "lamp": "LAMP pruning",
+    "filter_l1": "filter pruning by the L1 norm",
+    "filter_l2": "filter pruning by the L2 norm",
+    "geometric_median": "filter pruning by the geometric median",
+    "slimming": "network slimming",
+    "taylor": "channel pruning by Taylor scores",
+    "channel_random": "random channels",
 }
-STAGES = {"dense": "as trained", "pruned": "before fine-tuning", "fine_tuned": "after fine-tuning"}
+STAGES = {
+    "dense": "as trained",
+    "pruned": "before fine-tuning",
+    "recalibrated": "with BatchNorm recalibrated",
+    "fine_tuned": "after fine-tuning",
+}
 
 
 def number(value: float, *, signed: bool = False) -> str:
@@ -128,13 +139,19 @@ def evidence(rows: pd.DataFrame) -> str:
     """Returns what the numbers stand on: data set, architecture, n and seeds."""
     if rows.empty:
         return "No network was measured on all test sets yet."
-    data, model = rows["dataset"].iloc[0], rows["model"].iloc[0]
+    data, model = rows["dataset"].iloc[0], arm(rows)
     seeds = sorted(int(seed) for seed in rows["seed"].unique())
     listed = ", ".join(map(str, seeds))
     return (
         f"Measured: {data}, {model}; n{UNIT_SPACE}={UNIT_SPACE}{span(rows['n'])} images per test set; "
         f"{counted(len(seeds), 'seed')} ({listed})."
     )
+
+
+def arm(rows: pd.DataFrame) -> str:
+    """Returns the name of the rows' one arm, with its architecture where that is another word."""
+    name, model = rows["arm"].iloc[0], rows["model"].iloc[0]
+    return name if name == model else f"{name} ({model})"
 
 
 def corruptions(rows: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ import pytest
 CORRUPTIONS = ("gaussian_noise", "impulse_noise", "gaussian_blur", "contrast", "brightness", "pixelate")
 SEVERITIES = (1, 2, 3, 4, 5)
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)
-PARAMETERS = 78_042
+PARAMETERS, MULTIPLY_ACCUMULATES = 78_042, 12_300_000
 LOSS_AT_FULL_SPARSITY = {"dense": 0.0, "weight": 0.05, "random": 0.25, "movement": 0.03}
 LOSS_PER_SEVERITY = 0.04
 SEED_STEP = 0.004
@@ -60,17 +60,22 @@ def fake_rows(
             low, high = wilson(correct, n)
             out.append(
                 {
-                    "schema_version": 1,
+                    "schema_version": 2,
                     "study": "digits",
                     "config_hash": "ab12cd34",
                     "dataset": "digits",
+                    "arm": model,
                     "model": model,
                     "seed": seed,
                     "method": method,
+                    "granularity": "none" if method == "dense" else "weights",
                     "sparsity": sparsity,
                     "sparsity_achieved": sparsity + (0.0003 if sparsity else 0.0),
                     "num_parameters": PARAMETERS,
                     "num_nonzero": round(PARAMETERS * (1 - sparsity)),
+                    "size_bytes": 4 * PARAMETERS,
+                    "multiply_accumulates": MULTIPLY_ACCUMULATES,
+                    "multiply_accumulates_nonzero": round(MULTIPLY_ACCUMULATES * (1 - sparsity)),
                     "stage": stage,
                     "corruption": corruption,
                     "severity": severity,

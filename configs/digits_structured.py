@@ -1,0 +1,29 @@
+"""Structured pruning on the embedded digits: filters and channels are removed, and the network gets smaller.
+
+    jaxprune run configs/digits_structured.py --out runs/digits_structured
+
+Needs no file and no network. The dense network is trained with network slimming's penalty on the BatchNorm scales, so
+that one training serves both methods: filter pruning by the L1 norm, and slimming by one threshold on the scales.
+"""
+
+from jaxprune.study import DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig
+
+FOUR_CORRUPTIONS = ("gaussian_noise", "gaussian_blur", "contrast", "pixelate")
+
+
+def get_config() -> StudyConfig:
+    """Returns the study's configuration."""
+    return StudyConfig(
+        name="digits_structured",
+        data=DataConfig(name="digits"),
+        model=ModelConfig(name="resnet8", stage_widths=(8, 16, 32)),
+        # Mirrored digits are no digits, so images are shifted only.
+        pretrain=TrainConfig(
+            epochs=15, learning_rate=0.1, schedule="cosine", batch_size=50, augment="crop", scale_penalty=1e-3
+        ),
+        finetune=TrainConfig(epochs=4, learning_rate=0.01, schedule="cosine", batch_size=50, augment="crop"),
+        methods=("filter_l1", "slimming", "channel_random"),
+        sparsities=(0.0, 0.2, 0.4, 0.7),
+        seeds=(0,),
+        evaluation=EvaluationConfig(corruptions=FOUR_CORRUPTIONS, severities=(1, 3, 5)),
+    )

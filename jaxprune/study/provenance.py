@@ -1,0 +1,93 @@
+"""What a run folder says about itself: `study.json`, written once and checked at every continuation."""
+
+import hashlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Iterator
+
+import jax
+from etils import epath
+
+from jaxprune import __version__
+from jaxprune.study.configuration import StudyConfig, config_dict, config_hash, frost_textures
+
+
+def claim(out: epath.Path, config: StudyConfig, command: str) -> None:
+    """Writes `study.json` into a new run folder, or checks that an existing one belongs to this study."""
+    path = out / "study.json"
+    if path.exists():
+        found = read_study(out)
+        if found["config_hash"] != config_hash(config):
+            changes = ", ".join(_differences(found["config"], config_dict(config)))
+            raise ValueError(
+                f"{out} holds a study with another configuration ({changes}); "
+                f"choose another --out, or delete {out} to start again"
+            )
+        if found.get("checkpoint_sha256", {}) != _checkpoint_hashes(config):
+            raise ValueError(
+                f"{out} began with the weights of another checkpoint; choose another --out, or delete {out}"
+            )
+        return
+    provenance = {
+        "study": config.name,
+        "config": config_dict(config),
+        "config_hash": config_hash(config),
+        "versions": _versions(),
+        "device": _device(),
+        "precision": "float32",
+        "command": command,
+        "created": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    }
+    textures = frost_textures(config.evaluation)
+    if textures is not None:
+        provenance["frost_textures"] = textures.provenance
+    hashes = _checkpoint_hashes(config)
+    if hashes:
+        provenance["checkpoint_sha256"] = hashes
+    write_atomically(path, json.dumps(provenance, indent=2) + "\n")
+
+
+def _checkpoint_hashes(config: StudyConfig) -> dict[str, str]:
+    """Returns the SHA-256 of each arm's imported checkpoint."""
+    paths = {arm.name: arm.model.checkpoint for arm in config.all_arms() if arm.model.checkpoint is not None}
+    return {name: hashlib.sha256(epath.Path(path).read_bytes()).hexdigest() for name, path in paths.items()}
+
+
+def read_study(out: epath.Path) -> dict:
+    """Returns the content of a run folder's `study.json`; a ValueError if it is damaged."""
+    path = out / "study.json"
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another --out, or delete {out}") from error
+    if not isinstance(found, dict) or not {"config", "config_hash"} <= found.keys():
+        raise ValueError(f"{path} is not a study's record; choose another --out, or delete {out}")
+    return found
+
+
+def _differences(there, here, prefix: str = "") -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in sorted(there.keys() | here.keys()):
+            yield from _differences(there.get(name), here.get(name), f"{prefix}.{name}" if prefix else name)
+    elif there != here:
+        yield f"{prefix}: {there} there, {here} here"
+
+
+def _versions() -> dict[str, str]:
+    return {"jaxprune": __version__} | {
+        package: importlib.metadata.version(package) for package in ("jax", "flax", "optax", "numpy")
+    }
+
+
+def _device() -> str:
+    devices = jax.devices()
+    return f"{devices[0].platform} x{len(devices)} ({devices[0].device_kind})"
+
+
+def write_atomically(path: epath.Path, text: str) -> None:
+    """Writes a text file under a temporary name beside it, and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.tmp"
+    temporary.write_text(text)
+    temporary.replace(path)

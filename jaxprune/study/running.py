@@ -1,0 +1,308 @@
+"""Running a study: every finished part is kept, so a killed run continues.
+
+A run folder holds `study.json` (configuration and provenance), `checkpoints/` (one folder per network), `rows/` (one
+JSON Lines file per seed, arm and corruption) and `rows.jsonl` (all rows, in the order of the plan). Each file is
+written under a temporary name and renamed; what exists is skipped. Everything random follows from the configuration, so
+the rows do not depend on where a run was interrupted.
+"""
+
+import collections
+import contextlib
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxprune import checkpoints, data, evaluation, models, pruning, training
+from jaxprune.study.configuration import (
+    DENSE,
+    GRANULARITY_CHANNELS,
+    SCHEMA_VERSION,
+    STAGE_DENSE,
+    STAGE_FINE_TUNED,
+    STAGE_PRUNED,
+    STAGE_RECALIBRATED,
+    ArmConfig,
+    Network,
+    StudyConfig,
+    TrainConfig,
+    check,
+    config_hash,
+    frost_textures,
+    granularity,
+    networks,
+)
+from jaxprune.study.provenance import claim, read_study, write_atomically
+
+# A training step costs about three forward passes; used to weigh the parts of the progress bar only.
+_TRAINING_COST = 3
+
+
+class Candidate(NamedTuple):
+    """A network as it is evaluated; `sparsity_achieved` is the fraction of weights or channels that its method took."""
+
+    classifier: models.Classifier
+    masks: Any
+    sparsity_achieved: float
+
+
+class Progress(NamedTuple):
+    """What `run` tells its caller: what it is doing, and how much of the whole is done, in [0, 1]."""
+
+    description: str
+    fraction: float
+
+
+def run(
+    config: StudyConfig, out, *, command: str = "", on_progress: Callable[[Progress], None] | None = None
+) -> epath.Path:
+    """Runs a study, or what is left of it, and returns the path of its `rows.jsonl`.
+
+    Args:
+      config: the study.
+      out: the run folder, local or `gs://`; made if missing, continued if it holds the same study.
+      command: how the user started it, for the provenance.
+      on_progress: called after every epoch and test set.
+
+    Raises:
+      ValueError, FileNotFoundError: the configuration cannot be run, or `out` holds another study. Nothing has been
+        computed or changed then.
+    """
+    check(config)
+    out = epath.Path(out)
+    claim(out, config, command)
+    _Run(config, out, on_progress or (lambda progress: None)).whole()
+    return out / "rows.jsonl"
+
+
+class _Run:
+    """One pass over the plan; holds what the parts share."""
+
+    def __init__(self, config: StudyConfig, out: epath.Path, on_progress):
+        self.config, self.out, self.on_progress = config, out, on_progress
+        where = {"data_dir": config.data.data_dir}
+        self.train = data.load(config.data.name, split="train", limit=config.data.train_limit, **where)
+        self.test = data.load(config.data.name, split="test", limit=config.data.test_limit, **where)
+        # Made once each: the training step is compiled once per optimizer object.
+        self.optimizers = {
+            train: self._optimizer(train) for arm in config.all_arms() for train in (arm.pretrain, arm.finetune)
+        }
+        # Read once: frost is compiled once per object that holds its textures.
+        self.frost_textures = frost_textures(config.evaluation)
+        self.seconds = collections.Counter(read_study(out).get("seconds", {}))
+        self.done = 0.0
+        self.total = len(config.seeds) * sum(self._cost(arm) for arm in config.all_arms())
+
+    def whole(self) -> None:
+        for seed in self.config.seeds:
+            for arm in self.config.all_arms():
+                self._one_arm(seed, arm)
+
+    def _one_arm(self, seed: int, arm: ArmConfig) -> None:
+        with self._timed("training"):
+            dense = self._dense(seed, arm)
+        with self._timed("fine-tuning"):
+            trained = {network: self._fine_tuned(network, arm, dense) for network in networks(self.config, arm, seed)}
+        candidates = dict(self._candidates(dense, trained, arm))
+        for name in self._test_set_names():
+            with self._timed("evaluation"):
+                self._evaluate(seed, arm, name, candidates)
+            self._gather()
+
+    @contextlib.contextmanager
+    def _timed(self, part: str):
+        """Adds the seconds that its block takes to `study.json`, over all the calls that a run took."""
+        start = time.monotonic()
+        yield
+        self.seconds[part] = round(self.seconds[part] + time.monotonic() - start, 1)
+        content = read_study(self.out) | {"seconds": dict(self.seconds)}
+        write_atomically(self.out / "study.json", json.dumps(content, indent=2) + "\n")
+
+    def _dense(self, seed: int, arm: ArmConfig) -> models.Classifier:
+        path = self.out / "checkpoints" / f"seed{seed}-{arm.name}-trained"
+        if path.exists():
+            self._advance(f"seed {seed}: trained {arm.name} found", self._training_cost(arm.pretrain))
+            return checkpoints.load(path).classifier
+        options = {
+            "name": arm.model.name,
+            "num_classes": self.train.num_classes,
+            "mean": arm.model.mean or self.train.mean,
+            "std": arm.model.std or self.train.std,
+            **arm.model.options(),
+        }
+        if arm.model.checkpoint is not None:
+            classifier = models.from_torch(arm.model.checkpoint, **options)
+        else:
+            classifier = models.create(key=_key(seed, "init"), **options)
+        description = f"seed {seed}: training {arm.name}"
+        classifier = self._fit(classifier, arm.pretrain, description, _key(seed, "pretrain"), masks=None)
+        checkpoints.save(path, classifier)
+        return classifier
+
+    def _fine_tuned(self, network: Network, arm: ArmConfig, dense: models.Classifier) -> models.Classifier:
+        path = self.out / "checkpoints" / network.label
+        if path.exists():
+            self._advance(f"{network.label} found", self._training_cost(arm.finetune))
+            return checkpoints.load(path).classifier
+        start = _remove(network, dense)
+        key = _key(network.seed, "finetune")
+        classifier = self._fit(start.classifier, arm.finetune, f"fine-tuning {network.label}", key, start.masks)
+        checkpoints.save(path, classifier, masks=start.masks)
+        return classifier
+
+    def _fit(self, classifier, train: TrainConfig, description: str, key: jax.Array, masks) -> models.Classifier:
+        cost = self._training_cost(train)
+        return training.fit(
+            classifier,
+            self.train,
+            optimizer=self.optimizers[train],
+            epochs=train.epochs,
+            key=key,
+            masks=masks,
+            batch_size=train.batch_size,
+            augment=data.AUGMENTATIONS[train.augment],
+            on_epoch=lambda record: self._advance(f"{description}, loss {record.loss:.3f}", cost / record.epochs),
+        )
+
+    def _candidates(self, dense, trained: dict, arm: ArmConfig) -> Iterator[tuple[tuple[Network, str], Candidate]]:
+        """Yields every (network, stage) with what is evaluated."""
+        for network, fine_tuned in trained.items():
+            start = _remove(network, dense)
+            yield (network, STAGE_DENSE if network.method == DENSE else STAGE_PRUNED), start
+            if network.method != DENSE and self.config.recalibration_images:
+                images = self.train.take(self.config.recalibration_images)
+                recalibrated = training.recalibrate_batch_norm(start.classifier, images)
+                yield (network, STAGE_RECALIBRATED), start._replace(classifier=recalibrated)
+            if arm.finetune.epochs:
+                yield (network, STAGE_FINE_TUNED), start._replace(classifier=fine_tuned)
+
+    def _evaluate(self, seed: int, arm: ArmConfig, name: str, candidates: dict) -> None:
+        path, cost = self._rows_path(seed, arm, name), self._evaluation_cost(arm, name)
+        if path.exists():
+            self._advance(f"seed {seed}, {arm.name}: {name} found", cost)
+            return
+        config = self.config.evaluation
+        severities = () if name == evaluation.CLEAN else config.severities
+        labels = {f"{network.label}-{stage}": (network, stage) for network, stage in candidates}
+        measured = evaluation.evaluate(
+            {label: candidates[key].classifier for label, key in labels.items()},
+            self.test,
+            key=_key(config.seed, "corruptions"),
+            corruptions=() if name == evaluation.CLEAN else (name,),
+            severities=severities,
+            clean=name == evaluation.CLEAN,
+            batch_size=config.batch_size,
+            frost_textures=self.frost_textures,
+            on_test_set=lambda name, severity: self._advance(
+                f"seed {seed}, {arm.name}: {name} {severity or ''}", cost / max(1, len(severities))
+            ),
+        )
+        rows = [self._row(arm, *labels[row.pop("classifier")], row, candidates) for row in measured]
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def _row(self, arm: ArmConfig, network: Network, stage: str, measured: dict, candidates: dict) -> dict:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "study": self.config.name,
+            "config_hash": config_hash(self.config),
+            "dataset": self.config.data.name,
+            "arm": arm.name,
+            "model": arm.model.name,
+            "seed": network.seed,
+            "method": network.method,
+            "granularity": granularity(network.method),
+            "sparsity": network.sparsity,
+            **_sizes(candidates[network, stage], self.test.images.shape[1]),
+            "stage": stage,
+            **measured,
+        }
+
+    def _gather(self) -> None:
+        """Writes `rows.jsonl` from the finished parts, in the order of the plan."""
+        parts = [
+            self._rows_path(seed, arm, name)
+            for seed in self.config.seeds
+            for arm in self.config.all_arms()
+            for name in self._test_set_names()
+        ]
+        write_atomically(self.out / "rows.jsonl", "".join(part.read_text() for part in parts if part.exists()))
+
+    def _rows_path(self, seed: int, arm: ArmConfig, name: str) -> epath.Path:
+        return self.out / "rows" / f"seed{seed}-{arm.name}-{name}.jsonl"
+
+    def _test_set_names(self) -> tuple[str, ...]:
+        return (evaluation.CLEAN, *self.config.evaluation.corruptions)
+
+    def _optimizer(self, config: TrainConfig):
+        steps = training.num_steps(len(self.train), epochs=config.epochs, batch_size=config.batch_size)
+        return training.sgd(
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            schedule=config.schedule if config.epochs else "constant",
+            num_steps=steps,
+            scale_penalty=config.scale_penalty,
+        )
+
+    def _training_cost(self, config: TrainConfig) -> float:
+        return _TRAINING_COST * config.epochs * len(self.train)
+
+    def _evaluation_cost(self, arm: ArmConfig, name: str) -> float:
+        sets = 1 if name == evaluation.CLEAN else len(self.config.evaluation.severities)
+        stages = 1 + bool(arm.finetune.epochs) + bool(self.config.recalibration_images)
+        return sets * len(self.test) * stages * len(networks(self.config, arm, 0))
+
+    def _cost(self, arm: ArmConfig) -> float:
+        """Returns what one seed of an arm costs, in forward passes of one image."""
+        return (
+            self._training_cost(arm.pretrain)
+            + len(networks(self.config, arm, 0)) * self._training_cost(arm.finetune)
+            + sum(self._evaluation_cost(arm, name) for name in self._test_set_names())
+        )
+
+    def _advance(self, description: str, cost: float) -> None:
+        self.done += cost
+        self.on_progress(Progress(description, min(1.0, self.done / self.total)))
+
+
+def _remove(network: Network, dense: models.Classifier) -> Candidate:
+    """Returns a network of the plan before fine-tuning; physically smaller where channels go."""
+    if network.method == DENSE:
+        return Candidate(dense, None, 0.0)
+    key = _key(network.seed, "masks")
+    sparse, masks = pruning.prune(dense, method=network.method, sparsity=network.sparsity, key=key)
+    if granularity(network.method) == GRANULARITY_CHANNELS:
+        return Candidate(pruning.compact(sparse, masks), None, _fraction_removed(masks, only="scale"))
+    return Candidate(sparse, masks, _fraction_removed(masks))
+
+
+def _fraction_removed(masks, *, only: str | None = None) -> float:
+    """Returns the fraction of masked entries that are 0; with `only`, over the leaves of that name.
+
+    Masked BatchNorm scales stand for the channels of the layers that a structured method chose.
+    """
+    leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(masks) if only in (None, path[-1].key)]
+    kept, size = sum(int(np.sum(leaf)) for leaf in leaves), sum(leaf.size for leaf in leaves)
+    return round(1 - kept / size, 6) if size else 0.0
+
+
+def _sizes(candidate: Candidate, image_size: int) -> dict:
+    """Returns the sizes that a row states: of the network as it is stored, per image where it says operations."""
+    total = pruning.summarize(candidate.classifier, candidate.masks, image_size=image_size).total
+    return {
+        "sparsity_achieved": candidate.sparsity_achieved,
+        "num_parameters": total.size,
+        "num_nonzero": total.nonzero,
+        "size_bytes": total.dense_bytes,
+        "multiply_accumulates": total.macs,
+        "multiply_accumulates_nonzero": total.nonzero_macs,
+    }
+
+
+def _key(seed: int, purpose: str) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(purpose.encode()))
