@@ -12,7 +12,12 @@ With an updater, on any parameters (Linen dicts, `nnx.State`, lists, one array),
     tx = pruning.pruned_optimizer(pruner, optax.sgd(0.1))
 
 Masks are trees like the parameters: uint8, 1 = keep, None where nothing is pruned. They save no time by themselves;
-physically smaller networks do.
+physically smaller networks do. For a network that declares its channel groups, whole channels go and the rest closes
+up:
+
+    sparse, masks = pruning.prune(classifier, method="filter_l1", sparsity=0.5)
+    small = pruning.compact(sparse, masks)            # the same logits, fewer channels
+    print(pruning.summarize(small, before=classifier))
 
 **Coming from jaxpruner**, which JAX 0.6 and later broke, change the import, and nothing else:
 
@@ -68,10 +73,14 @@ from jaxprune.pruning.api import (
     register_algorithm,
 )
 from jaxprune.pruning.base_updater import BaseUpdater, NoPruning, SparseState, apply_mask
+from jaxprune.pruning.compaction import compact
+from jaxprune.pruning.criteria import CRITERIA, channel_scores
 from jaxprune.pruning.filters import FILTERS, conv_kernels, kernels, more_than_one_axis
+from jaxprune.pruning.latency import Latency, compare_latency, latency_ms
 from jaxprune.pruning.mask_files import load_masks, save_masks
 from jaxprune.pruning.masking import MaskedOptimizerState, mask_params, masked_optimizer, pruned_optimizer
-from jaxprune.pruning.methods import METHODS, prune
+from jaxprune.pruning.methods import METHODS, STRUCTURED_METHODS, prune
+from jaxprune.pruning.operations import multiply_accumulates
 from jaxprune.pruning.sparsity_schedules import (
     NoUpdateSchedule,
     OneShotSchedule,
@@ -79,6 +88,7 @@ from jaxprune.pruning.sparsity_schedules import (
     PolynomialSchedule,
 )
 from jaxprune.pruning.sparsity_types import SparsityType
+from jaxprune.pruning.structured import channel_masks, prune_channels
 from jaxprune.pruning.summary import (
     Summary,
     intersect_masks,
@@ -90,13 +100,16 @@ from jaxprune.pruning.summary import (
 
 __all__ = [
     "ALGORITHM_REGISTRY",
+    "CRITERIA",
     "FILTERS",
     "METHODS",
     "SET",
+    "STRUCTURED_METHODS",
     "BaseUpdater",
     "GlobalMagnitudePruning",
     "GlobalSaliencyPruning",
     "LampPruning",
+    "Latency",
     "MagnitudePruning",
     "MaskedOptimizerState",
     "NoPruning",
@@ -118,19 +131,26 @@ __all__ = [
     "api",
     "apply_mask",
     "base_updater",
+    "channel_masks",
+    "channel_scores",
+    "compact",
+    "compare_latency",
     "conv_kernels",
     "create_updater_from_config",
     "filters",
     "intersect_masks",
     "kernels",
+    "latency_ms",
     "load_masks",
     "mask_calculator",
     "mask_overlap",
     "mask_params",
     "masked_optimizer",
     "more_than_one_axis",
+    "multiply_accumulates",
     "original",
     "prune",
+    "prune_channels",
     "pruned_optimizer",
     "register_algorithm",
     "save_masks",

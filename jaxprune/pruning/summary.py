@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxprune.pruning._selection import MAX_SIZE
 from jaxprune.pruning._trees import Names, align_masks, flatten_named, named_masks, show
+from jaxprune.pruning.operations import UNNAMED, multiply_accumulates
 
 BITS_PER_BYTE = 8
 INDEX_BYTES = 4  # CSR indices and row pointers are int32
@@ -122,6 +123,9 @@ class LeafSummary:
         bitmask_bytes: one bit per weight, and the kept weights; unpruned parameters are dense.
         csr_bytes: the kept weights of a matrix with the last axis as columns, with int32 column indices and row
             pointers; unpruned parameters are dense.
+        multiply_accumulates: those per image that use this weight, see `operations.multiply_accumulates`; None where
+            the forward pass or the image size is not known.
+        multiply_accumulates_nonzero: those of them whose weight is not pruned: what hardware that skips zeros would do.
     """
 
     name: str
@@ -131,6 +135,13 @@ class LeafSummary:
     dense_bytes: int
     bitmask_bytes: int
     csr_bytes: int
+    multiply_accumulates: int | None = None
+    multiply_accumulates_nonzero: int | None = None
+
+    @property
+    def nonzero(self) -> int:
+        """The number of weights that are left."""
+        return self.size - self.zeros
 
     @property
     def sparsity(self) -> float:
@@ -140,10 +151,17 @@ class LeafSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Per-parameter rows and their total; `str(summary)` is a table, `as_dict()` plain data."""
+    """Per-parameter rows and their total; `str(summary)` is a table, `as_dict()` plain data.
+
+    Attributes:
+        rows: one `LeafSummary` per parameter.
+        total: all together.
+        before: the summary of the network that this one was made from, if `summarize` was given one.
+    """
 
     rows: tuple[LeafSummary, ...]
     total: LeafSummary
+    before: "Summary | None" = None
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Returns {name: {"sparsity": ..., "size": ..., ...}} of plain numbers, the total under "total"."""
@@ -152,9 +170,24 @@ class Summary:
             named[row.name] = dataclasses.asdict(row) | {"shape": list(row.shape), "sparsity": row.sparsity}
         return named
 
+    def reductions(self) -> dict[str, float]:
+        """Returns which fraction of its weights, bytes and operations the network before has lost.
+
+        Raises `ValueError` without a network before.
+        """
+        if self.before is None:
+            raise ValueError("nothing to compare with; call summarize(classifier, before=dense)")
+        return {
+            name: 1 - getattr(self.total, name) / getattr(self.before.total, name)
+            for name in _COMPARED
+            if getattr(self.total, name) is not None and getattr(self.before.total, name)
+        }
+
     def __str__(self) -> str:
+        has_operations = self.total.multiply_accumulates is not None
         header = ("parameter", "shape", "weights", "zeros", "sparsity", "dense", "bitmask", "CSR")
-        lines = [header, *map(_cells, self.rows), _cells(self.total)]
+        header += ("MACs", "of non-zeros") if has_operations else ()
+        lines = [header, *(_cells(row, has_operations) for row in (*self.rows, self.total))]
         widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
         formatted = [
             "  ".join(
@@ -164,14 +197,33 @@ class Summary:
             for line in lines
         ]
         rule = "-" * max(map(len, formatted))
-        return "\n".join([formatted[0], rule, *formatted[1:-1], rule, formatted[-1]])
+        table = [formatted[0], rule, *formatted[1:-1], rule, formatted[-1]]
+        if has_operations:
+            table.append("MACs: multiply-accumulates of convolutions and matrix products for one image.")
+        if self.before is not None:
+            lost = ", ".join(f"{_COMPARED[name]} {-value:+.1%}" for name, value in self.reductions().items())
+            table.append(f"Against the network before: {lost}.")
+        return "\n".join(table)
 
 
-def summarize(classifier_or_params, masks=None) -> Summary:
-    """Returns sparsity and stored bytes, per parameter and in total.
+_COMPARED = {
+    "size": "weights",
+    "nonzero": "non-zero weights",
+    "dense_bytes": "bytes",
+    "multiply_accumulates": "MACs",
+    "multiply_accumulates_nonzero": "MACs of non-zero weights",
+}
 
-    Takes a classifier (anything with `params`) or its parameters. With `masks`, what they say is pruned; without,
-    what is exactly 0.
+
+def summarize(classifier_or_params, masks=None, *, before=None, image_size: int | None = None) -> Summary:
+    """Returns sparsity, stored bytes and multiply-accumulates, per parameter and in total.
+
+    Args:
+      classifier_or_params: a classifier (anything with `params`) or its parameters. Multiply-accumulates need a
+        classifier, and the size of its images.
+      masks: what they say is pruned; without, what is exactly 0.
+      before: the classifier or parameters that this one was made from, whose totals the summary then compares with.
+      image_size: pixels per side; by default what the classifier states as `image_size`.
 
     >>> print(summarize({"conv": {"kernel": np.float32([[1, 0, 0, 2], [0, 0, 0, 3]])}}))
     parameter    shape   weights  zeros  sparsity  dense  bitmask   CSR
@@ -181,15 +233,30 @@ def summarize(classifier_or_params, masks=None) -> Summary:
     total                      8      5     62.5%   32 B     13 B  36 B
     """
     params = getattr(classifier_or_params, "params", classifier_or_params)
+    operations = _operations(classifier_or_params, image_size)
     named = dict(flatten_named(params))
     masked = named_masks(align_masks(masks, params))
-    rows = tuple(_leaf_summary(names, leaf, masked[names]) for names, leaf in named.items())
-    counts = ("size", "zeros", "dense_bytes", "bitmask_bytes", "csr_bytes")
-    total = LeafSummary("total", (), **{count: sum(getattr(row, count) for row in rows) for count in counts})
-    return Summary(rows, total)
+    rows = tuple(_leaf_summary(names, leaf, masked[names], operations) for names, leaf in named.items())
+    counts = ["size", "zeros", "dense_bytes", "bitmask_bytes", "csr_bytes"]
+    if operations is not None:
+        counts += ["multiply_accumulates", "multiply_accumulates_nonzero"]
+    totals = {count: sum(getattr(row, count) for row in rows) for count in counts}
+    if operations is not None:
+        # What is no parameter's, such as products of two activations, belongs to the whole alone.
+        other = operations.get(UNNAMED, 0)
+        totals = {name: total + other * name.startswith("multiply") for name, total in totals.items()}
+    earlier = None if before is None else summarize(before, image_size=image_size)
+    return Summary(rows, LeafSummary("total", (), **totals), earlier)
 
 
-def _leaf_summary(names: Names, leaf, mask) -> LeafSummary:
+def _operations(classifier, image_size: int | None) -> dict[str, int] | None:
+    image_size = image_size or getattr(classifier, "image_size", None)
+    if image_size is None or not hasattr(classifier, "apply"):
+        return None
+    return multiply_accumulates(classifier, image_size=image_size)
+
+
+def _leaf_summary(names: Names, leaf, mask, operations: dict[str, int] | None) -> LeafSummary:
     leaf = np.asarray(leaf)
     kept = int(np.count_nonzero(leaf if mask is None else np.asarray(mask)))
     dense = leaf.size * leaf.itemsize
@@ -198,13 +265,19 @@ def _leaf_summary(names: Names, leaf, mask) -> LeafSummary:
         rows = leaf.size // (leaf.shape[-1] if leaf.shape else 1)
         bitmask = -(-leaf.size // BITS_PER_BYTE) + kept * leaf.itemsize
         csr = kept * (leaf.itemsize + INDEX_BYTES) + (rows + 1) * INDEX_BYTES
-    return LeafSummary(show(names), leaf.shape, leaf.size, leaf.size - kept, dense, bitmask, csr)
+    macs = None if operations is None else operations.get(show(names), 0)
+    # Every weight of a kernel is used at the same number of positions.
+    nonzero = None if macs is None else macs * kept // max(leaf.size, 1)
+    return LeafSummary(show(names), leaf.shape, leaf.size, leaf.size - kept, dense, bitmask, csr, macs, nonzero)
 
 
-def _cells(row: LeafSummary) -> tuple[str, ...]:
+def _cells(row: LeafSummary, has_operations: bool) -> tuple[str, ...]:
     sizes = (row.dense_bytes, row.bitmask_bytes, row.csr_bytes)
     shape = str(row.shape) if row.shape else ""
-    return (row.name, shape, f"{row.size:,}", f"{row.zeros:,}", f"{row.sparsity:.1%}", *map(_readable, sizes))
+    cells = (row.name, shape, f"{row.size:,}", f"{row.zeros:,}", f"{row.sparsity:.1%}", *map(_readable, sizes))
+    if not has_operations:
+        return cells
+    return (*cells, f"{row.multiply_accumulates:,}", f"{row.multiply_accumulates_nonzero:,}")
 
 
 def _readable(size_bytes: int) -> str:

@@ -299,8 +299,8 @@ def _sizes(candidate: Candidate, image_size: int) -> dict:
         "num_parameters": total.size,
         "num_nonzero": total.nonzero,
         "size_bytes": total.dense_bytes,
-        "multiply_accumulates": total.macs,
-        "multiply_accumulates_nonzero": total.nonzero_macs,
+        "multiply_accumulates": total.multiply_accumulates,
+        "multiply_accumulates_nonzero": total.multiply_accumulates_nonzero,
     }
 
 

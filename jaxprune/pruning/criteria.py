@@ -1,0 +1,153 @@
+"""How much each channel of a group matters: one score per channel, the smallest go first.
+
+Scores are computed in float64 on the host: a network has up to hundreds of layers of different shapes, each of which
+would be a compilation. Only the gradient of the Taylor criterion is taken on the device.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxprune.pruning._trees import flatten_named, show
+
+ChannelScores = list[np.ndarray]
+
+
+class Criterion(NamedTuple):
+    """A row of `CRITERIA`.
+
+    Attributes:
+      scores: `scores(leaves, groups, gradients=, key=)` returns float64 `[width]` for every group; `leaves` are the
+        parameters by their slash paths.
+      reads: what of a group it looks at: "producers", "batch_norms" or "anything".
+      needs: what the caller must give: "key", "images", or nothing.
+    """
+
+    scores: Callable[..., ChannelScores]
+    reads: str
+    needs: str | None = None
+
+
+def filter_matrix(leaves: Mapping[str, np.ndarray], group) -> np.ndarray:
+    """Returns the filters of a group's channels as rows, float64 `[width, weights per channel]`, of all producers."""
+    kernels = [np.asarray(leaves[f"{path}/kernel"], np.float64) for path in group.producers]
+    return np.concatenate([np.moveaxis(kernel, -1, 0).reshape(group.width, -1) for kernel in kernels], axis=1)
+
+
+def l1(leaves, groups, **_) -> ChannelScores:
+    """Returns sum |w| over each channel's filter (Li et al. 2017)."""
+    return [np.abs(filter_matrix(leaves, group)).sum(1) for group in groups]
+
+
+def l2(leaves, groups, **_) -> ChannelScores:
+    """Returns sqrt(sum w^2) over each channel's filter."""
+    return [np.sqrt((filter_matrix(leaves, group) ** 2).sum(1)) for group in groups]
+
+
+def geometric_median(leaves, groups, **_) -> ChannelScores:
+    """Returns the sum of Euclidean distances from each filter to the group's others (FPGM, He et al. 2019).
+
+    The filters nearest to the geometric median are the ones that the others can stand in for.
+    """
+
+    def one(group) -> np.ndarray:
+        filters = filter_matrix(leaves, group)
+        # Around their mean the filters lose fewer digits in |a|^2 + |b|^2 - 2 a.b.
+        filters = filters - filters.mean(0)
+        squares = (filters**2).sum(1)
+        return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * filters @ filters.T, 0)).sum(1)
+
+    return [one(group) for group in groups]
+
+
+def batch_norm_scale(leaves, groups, **_) -> ChannelScores:
+    """Returns |gamma|, averaged where several BatchNorms see the channels (network slimming, Liu et al. 2017)."""
+    return [
+        np.mean([np.abs(np.asarray(leaves[f"{path}/scale"], np.float64)) for path in group.batch_norms], axis=0)
+        for group in groups
+    ]
+
+
+def taylor(leaves, groups, *, gradients: Mapping[str, np.ndarray], **_) -> ChannelScores:
+    """Returns the squared first-order change of the loss when a channel's gate closes (Molchanov et al. 2019, eq. 8).
+
+    The gate stands behind the BatchNorm, (g_gamma gamma + g_beta beta)^2, summed where there are several; without
+    BatchNorm behind the layer, the square of the sum of gradient times weight over the filter and its bias.
+    """
+
+    def gate(group) -> np.ndarray:
+        if group.batch_norms:
+            gates = [_products(leaves, gradients, path, ("scale", "bias")) for path in group.batch_norms]
+            return np.sum(np.square(gates), axis=0)
+        gates = [_products(leaves, gradients, path, ("kernel", "bias")) for path in group.producers]
+        return np.square(np.sum(gates, axis=0))
+
+    return [gate(group) for group in groups]
+
+
+def _products(leaves, gradients, path: str, names: Sequence[str]) -> np.ndarray:
+    """Returns the sum of gradient times parameter over everything but the last axis."""
+    found = [f"{path}/{name}" for name in names if f"{path}/{name}" in leaves]
+    products = [np.asarray(leaves[name], np.float64) * np.asarray(gradients[name], np.float64) for name in found]
+    return sum(product.reshape(-1, product.shape[-1]).sum(0) for product in products)
+
+
+def random(leaves, groups, *, key, **_) -> ChannelScores:
+    """Returns uniform scores in [0, 1): the control."""
+    widths = [group.width for group in groups]
+    draws = np.asarray(jax.random.uniform(key, (sum(widths),)), np.float64)
+    return np.split(draws, np.cumsum(widths)[:-1])
+
+
+CRITERIA = {
+    "l1": Criterion(l1, "producers"),
+    "l2": Criterion(l2, "producers"),
+    "geometric_median": Criterion(geometric_median, "producers"),
+    "batch_norm_scale": Criterion(batch_norm_scale, "batch_norms"),
+    "taylor": Criterion(taylor, "anything", needs="images"),
+    "random": Criterion(random, "anything", needs="key"),
+}
+
+
+def channel_scores(classifier, groups, *, criterion: str, key=None, images=None, labels=None) -> ChannelScores:
+    """Returns one float64 score `[width]` per group; channels with the smallest are the first to go.
+
+    Args:
+      classifier: anything with `params`; the Taylor criterion also uses `apply` and `batch_stats`.
+      groups: channel groups of the classifier.
+      criterion: a name in `CRITERIA`.
+      key: for "random".
+      images, labels: for "taylor": a batch from the training images; its mean cross-entropy in evaluation mode is
+        differentiated.
+
+    Raises:
+      ValueError: an unknown criterion, or a missing key, images or labels.
+    """
+    if criterion not in CRITERIA:
+        raise ValueError(f"unknown criterion {criterion!r}; choose one of {', '.join(CRITERIA)}")
+    needs = CRITERIA[criterion].needs
+    if needs == "key" and key is None:
+        raise ValueError(f"criterion {criterion!r} draws its scores: give key=jax.random.key(seed)")
+    gradients = None
+    if needs == "images":
+        if images is None or labels is None or not len(images):
+            raise ValueError(f"criterion {criterion!r} needs images= and labels=, a batch of training images")
+        gradients = _by_path(_gradients(classifier, jnp.asarray(images), jnp.asarray(labels)))
+    return CRITERIA[criterion].scores(_by_path(classifier.params), groups, gradients=gradients, key=key)
+
+
+@jax.jit
+def _gradients(classifier, images, labels):
+    def loss(params):
+        logits, _ = classifier.apply(params, classifier.batch_stats, images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    return jax.grad(loss)(classifier.params)
+
+
+def _by_path(params: Any) -> dict[str, Any]:
+    return {show(names): leaf for names, leaf in flatten_named(params)}
