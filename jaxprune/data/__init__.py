@@ -18,7 +18,6 @@ from jaxprune.data.augment import (
     random_flip,
     random_resized_crop,
 )
-from jaxprune.data.augmix import augmix
 from jaxprune.data.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES, CIFAR100_COARSE_CLASSES
 from jaxprune.data.corrupted_folder import LABELS_FILE, MANIFEST_FILE, corrupted_folder_contents, load_cifar_c
 from jaxprune.data.dataset import (
@@ -32,6 +31,7 @@ from jaxprune.data.dataset import (
     refuse_test_split,
 )
 from jaxprune.data.image_folder import load_image_folder
+from jaxprune.data.mixtures import augmix
 from jaxprune.data.npz_file import load_npz
 from jaxprune.data.splits import split_validation
 from jaxprune.data.stream import Batch, StreamedDataset, stream_image_folder, stream_tfds

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from jaxprune.data.augmix import augmix
+from jaxprune.data.mixtures import augmix
 
 PAD = 4  # pixels on each side, the usual CIFAR augmentation (STUDY, protocol)
 CROP_AREA, CROP_ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # Szegedy et al. 2015, Sec. 6

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gzip
 import hashlib
 import tarfile
 import zlib
@@ -259,11 +260,17 @@ def _read_archive(place: epath.Path, archive: _Archive, kind: _Labels, *, split,
 def _members(place: epath.Path, archive: _Archive, names: list[str]) -> dict[str, bytes]:
     wanted, found = {f"{archive.folder}/{name}": name for name in names}, {}
     try:
-        with place.open("rb") as file, tarfile.open(fileobj=file, mode="r|gz") as packed:
-            for member in packed:
+        with (
+            place.open("rb") as file,
+            gzip.open(file) as unpacked,
+            tarfile.open(fileobj=unpacked, mode="r|") as members,
+        ):
+            for member in members:
                 name = wanted.get(member.name.removeprefix("./"))
                 if name is not None and member.isfile():
-                    found[name] = packed.extractfile(member).read()
+                    found[name] = members.extractfile(member).read()
+            while unpacked.read(_HASH_CHUNK):  # to the end, where gzip compares its checksum
+                pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{place} is no complete .tar.gz archive ({error}); download it again") from error
     missing = [name for name in names if name not in found]

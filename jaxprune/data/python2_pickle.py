@@ -62,7 +62,7 @@ def read_python2_pickle(data: bytes) -> dict:
         raise ValueError(f"not a pickle of plain values and integer arrays: {error}") from error
     if not isinstance(result, dict):
         raise ValueError(f"the pickle holds a {type(result).__name__} instead of a dict")
-    return {_text(key): value.value if isinstance(value, _Built) else value for key, value in result.items()}
+    return {key: value.value if isinstance(value, _Built) else value for key, value in result.items()}
 
 
 def _interpret(data: bytes):
@@ -95,7 +95,9 @@ def _interpret(data: bytes):
             values = _pop(stack, 2) if name == "SETITEM" else _pop_to_mark(stack)
             if name == "DICT":
                 stack.append({})
-            _expect(stack[-1], dict).update(zip(values[::2], values[1::2], strict=True))
+            # Only text as keys: hashing a deeply nested tuple would exhaust the C stack.
+            keys = [_text(key) for key in values[::2]]
+            _expect(stack[-1], dict).update(zip(keys, values[1::2], strict=True))
         elif name == "GLOBAL":
             stack.append(_name(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
@@ -147,14 +149,14 @@ def _create(kind: str, arguments: tuple):
         return _Built(_ARRAY)
     if kind == _DTYPE and _text(arguments[0]) in _DTYPES:
         return _Built(_DTYPE, np.dtype(_text(arguments[0])))
-    raise ValueError(f"it makes a {kind} of {arguments!r:.80}; allowed are arrays of {', '.join(_DTYPES)}")
+    raise ValueError(f"it makes a {kind} that is not of {', '.join(_DTYPES)}")
 
 
 def _fill(built: _Built, state: tuple) -> None:
     if built.kind == _DTYPE:
         order = _text(state[1])
         if order not in _BYTE_ORDERS:
-            raise ValueError(f"byte order {order!r:.20}")
+            raise ValueError("a dtype of no known byte order")
         built.value = built.value.newbyteorder(order)
         return
     _, shape, dtype, is_fortran, content = state
