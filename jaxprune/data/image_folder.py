@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 
 import numpy as np
@@ -131,14 +131,22 @@ def list_image_folder(path, *, class_names: Sequence[str] | None = None):
         )
     files, labels = [], []
     for label, name in enumerate(names):
-        inside = [file for file in (root / name).rglob("*") if file.suffix.lower() in EXTENSIONS]
+        inside = sorted(_images_below(root / name), key=os.fspath) if name in found else []
         if not inside and name in found:
             raise ValueError(
                 f"class {name!r} of {root} has no images ({', '.join(EXTENSIONS)}); remove the sub-folder or fill it"
             )
-        files += sorted(inside, key=os.fspath)
+        files += inside
         labels += [label] * len(inside)
     return files, np.array(labels, np.int32), names
+
+
+def _images_below(folder: epath.Path) -> Iterator[epath.Path]:
+    for entry in folder.iterdir():
+        if entry.suffix.lower() in EXTENSIONS:
+            yield entry
+        elif entry.is_dir():
+            yield from _images_below(entry)
 
 
 def read_image(path, *, image_size: int | None = None, crop_fraction: float = 1.0) -> np.ndarray:

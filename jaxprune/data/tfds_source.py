@@ -129,8 +129,9 @@ def open_source(folder, *, split: str, label_key: str = "label"):
         try:
             return builder.as_data_source(split=split)
         except (NotImplementedError, AttributeError, ModuleNotFoundError) as error:
+            reason = str(error).partition(" Possible root causes")[0]
             raise ValueError(
-                f"{folder} cannot be read without TensorFlow ({error}); {how_to_prepare(folder.name)}"
+                f"{folder} cannot be read without TensorFlow ({reason}); {how_to_prepare(folder.name)}"
             ) from error
 
 
