@@ -123,7 +123,7 @@ def open_source(folder, *, split: str, label_key: str = "label"):
         builder = tfds.builder_from_directory(versions[max(versions)])
         missing = [key for key in ("image", label_key) if key not in builder.info.features]
         if missing:
-            raise ValueError(f"{folder} has no feature {missing[0]!r}, only {', '.join(builder.info.features)}")
+            raise ValueError(f"{folder} has no feature {missing[0]!r}, only {', '.join(sorted(builder.info.features))}")
         if split not in builder.info.splits:
             raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(builder.info.splits)}")
         try:
