@@ -110,8 +110,10 @@ def test_cifar100_is_read_from_tfds_with_fine_or_coarse_labels(tmp_path):
 
 def test_tfds_sets_that_cannot_be_read_say_what_to_do(tmp_path):
     (tmp_path / "cifar10" / "3.0.2.incomplete").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="not prepared to the end; prepare the set once.*tfds build cifar10"):
+    with pytest.raises(FileNotFoundError, match="no prepared 'cifar10' in .*prepare the set once.*tfds build cifar10"):
         data.load("cifar10", split="test", data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match="was not prepared to the end; prepare the set once"):
+        data.stream_tfds("cifar10", split="test", data_dir=tmp_path, image_size=32)
     examples = {"test": records_of(make_images(0, 1), label=[0])}
     write_tfds(tmp_path, "cifar100", examples, {"label": 100}, file_format="tfrecord")
     with pytest.raises(ValueError, match="cannot be read without TensorFlow.*--file_format=array_record"):
@@ -201,6 +203,8 @@ def test_image_folders_are_read_in_order(tmp_path):
     with pytest.raises(ValueError, match="holds classes that class_names lacks: cat; class_names are dog, bird"):
         data.load_image_folder(tmp_path, class_names=("dog", "bird"))
     assert len(data.load_image_folder(tmp_path, image_size=4, limit=0)) == 0
+    with pytest.raises(ValueError, match="limit=-1; give a number of examples >= 0"):
+        data.load_image_folder(tmp_path, limit=-1)
 
 
 @pytest.mark.parametrize("form", ["png", "jpg", "bmp", "webp"])

@@ -28,6 +28,7 @@ from jaxprune.data.dataset import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Dataset,
+    check_limit,
     refuse_test_split,
 )
 from jaxprune.data.image_folder import load_image_folder
@@ -120,8 +121,7 @@ def load(
     if split not in splits and not is_cut:
         hint = "; validation_fraction= cuts one from train" if split == "validation" and "train" in splits else ""
         raise ValueError(f"data set {name!r} has no split {split!r}; it has {', '.join(splits)}{hint}")
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit={limit}; give a number of examples >= 0, or None for all")
+    check_limit(limit)
     allowed = [option for option in inspect.signature(loader).parameters if option not in _COMMON]
     unknown = [option for option in options if option not in allowed]
     if unknown:

@@ -159,7 +159,7 @@ _CIFAR100_COARSE = dataclasses.replace(
 def load_cifar10(*, split: str, data_dir=None, limit: int | None = None, verify: bool = True) -> Dataset:
     """Returns CIFAR-10, from the first of these that `data_dir` holds, in the files' order.
 
-    1. `cifar10/<version>/`, a prepared TFDS set in a random-access format (array_record);
+    1. `cifar10/<version>/`, a TFDS set prepared to the end in a random-access format (array_record);
     2. `cifar-10-batches-py/`, then `cifar-10-batches-bin/`, the unpacked archives;
     3. `cifar-10-python.tar.gz`, then `cifar-10-binary.tar.gz`, read without unpacking them to disk.
 
@@ -197,15 +197,17 @@ def load_cifar100_coarse(*, split: str, data_dir=None, limit: int | None = None,
 def _load(kind: _Labels, archives: tuple[_Archive, ...], *, split, data_dir, limit, verify) -> Dataset:
     root = tfds_source.data_folder(data_dir)
     wanted = [kind.tfds_name, *(archive.folder for archive in archives), *(archive.file for archive in archives)]
-    places = [root / name for name in wanted] + ([root] if root.name in wanted[1:] else [])
-    place = next((place for place in places if place.exists()), None)
+    places = [root / name for name in wanted[1:]] + ([root] if root.name in wanted[1:] else [])
+    tfds_set = root / kind.tfds_name
+    is_prepared = bool(tfds_source.versions(tfds_set))
+    place = tfds_set if is_prepared else next((place for place in places if place.exists()), None)
     if place is None:
         raise FileNotFoundError(
             f"no prepared {kind.tfds_name!r} in {root}: looked for {', '.join(wanted)}; give data_dir= (or "
             f"--study.data.data-dir) the folder that holds one of them, or {tfds_source.how_to_prepare(kind.tfds_name)}"
         )
     class_names = kind.class_names
-    if place == root / kind.tfds_name:
+    if is_prepared:
         images, labels, class_names = tfds_source.read(place, split=split, limit=limit, label_key=kind.tfds_key)
     else:
         archive = next(archive for archive in archives if place.name in (archive.folder, archive.file))

@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from jaxprune.data.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES
-from jaxprune.data.dataset import CIFAR10_MEAN, CIFAR10_STD, CIFAR100_MEAN, CIFAR100_STD, Dataset
+from jaxprune.data.dataset import CIFAR10_MEAN, CIFAR10_STD, CIFAR100_MEAN, CIFAR100_STD, Dataset, check_limit
 
 LABELS_FILE, MANIFEST_FILE = "labels.npy", "jaxprune.json"
 _OFFICIAL_SEVERITIES = (1, 2, 3, 4, 5)
@@ -59,8 +59,7 @@ def load_cifar_c(
         )
     if severity not in severities:
         raise ValueError(f"severity {severity!r} is not in {path}, which holds {', '.join(map(str, severities))}")
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit={limit}; give a number of examples >= 0, or None for all")
+    check_limit(limit)
     images, labels = _open(path / f"{name}.npy"), _open(path / LABELS_FILE)
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) % len(severities):
         raise ValueError(

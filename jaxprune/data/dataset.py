@@ -67,7 +67,14 @@ class Dataset:
 
     def take(self, count: int) -> "Dataset":
         """Returns the first `count` examples (all, if there are fewer)."""
+        check_limit(count)
         return dataclasses.replace(self, images=self.images[:count], labels=self.labels[:count])
+
+
+def check_limit(limit: int | None) -> None:
+    """Raises a ValueError if `limit` is negative."""
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit={limit}; give a number of examples >= 0, or None for all")
 
 
 def refuse_test_split(dataset: Dataset, purpose: str) -> None:

@@ -10,7 +10,7 @@ from concurrent import futures
 import numpy as np
 from etils import epath
 
-from jaxprune.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from jaxprune.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset, check_limit
 
 SPLITS = ("train", "validation", "test")
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -49,8 +49,9 @@ def load_image_folder(
     Raises:
       FileNotFoundError: there is no such folder.
       ValueError: no or empty classes, classes that `class_names` lacks, an unreadable image, images of several
-        sizes without `image_size`.
+        sizes without `image_size`, a negative limit.
     """
+    check_limit(limit)
     files, labels, names = list_image_folder(path, class_names=class_names)
     files, labels = files[:limit], labels[:limit]
     decode = functools.partial(read_image, image_size=image_size, crop_fraction=crop_fraction)

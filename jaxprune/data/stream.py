@@ -12,6 +12,7 @@ from jaxprune.data.image_folder import list_image_folder, read_image, resize
 
 NUM_THREADS = 16
 _BATCHES_AHEAD = 2
+_ROWS_AT_ONCE = 16  # one task of a thread: small images: measured 1.5 times as fast as one by one
 
 
 class Batch(NamedTuple):
@@ -111,29 +112,30 @@ class StreamedDataset:
         if seed is not None:
             order = order.shuffle(seed=int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
         rows = batch_size // process_count
-        first_row = process_index * rows
-        last = len(self) - (self.num_batches(batch_size) - 1) * batch_size
-        rows_of_last = min(max(last - first_row, 0), rows)
-        num_own = (self.num_batches(batch_size) - 1) * rows + rows_of_last
+        pieces = -(-rows // _ROWS_AT_ONCE)  # per batch; those beyond the end of the data set are empty
 
-        def read_row(row: int):
-            step, within = divmod(int(row), rows)
-            index = int(order[step * batch_size + first_row + within])
-            image, label = self.read(index)
-            return image, np.int32(label), np.int64(index)
+        def read_piece(piece: int) -> Batch:
+            step, number = divmod(int(piece), pieces)
+            own = range(number * _ROWS_AT_ONCE, min((number + 1) * _ROWS_AT_ONCE, rows))
+            positions = [step * batch_size + process_index * rows + row for row in own]
+            return self._read_all([int(order[position]) for position in positions if position < len(self)])
 
         reading = grain.ReadOptions(
-            num_threads=num_threads, prefetch_buffer_size=max(num_threads, _BATCHES_AHEAD * rows)
+            num_threads=num_threads, prefetch_buffer_size=max(num_threads, _BATCHES_AHEAD * pieces)
         )
-        yielded = start
-        if start * rows < num_own:
-            own = grain.MapDataset.range(start * rows, num_own).map(read_row).to_iter_dataset(reading)
-            for images, labels, indices in own.batch(rows, drop_remainder=False):
-                yield Batch(images, labels, indices)
-                yielded += 1
-        for _ in range(yielded, self.num_batches(batch_size)):
-            empty = np.zeros((0, self.image_size, self.image_size, 3), np.uint8)
-            yield Batch(empty, np.zeros(0, np.int32), np.zeros(0, np.int64))
+        everything = grain.MapDataset.range(start * pieces, self.num_batches(batch_size) * pieces)
+        yield from everything.map(read_piece).to_iter_dataset(reading).batch(pieces, batch_fn=_join)
+
+    def _read_all(self, indices: list[int]) -> Batch:
+        images = np.zeros((len(indices), self.image_size, self.image_size, 3), np.uint8)
+        labels = np.zeros(len(indices), np.int32)
+        for row, index in enumerate(indices):
+            images[row], labels[row] = self.read(index)
+        return Batch(images, labels, np.array(indices, np.int64))
+
+
+def _join(pieces: Sequence[Batch]) -> Batch:
+    return Batch(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
 
 
 def stream_image_folder(

@@ -111,8 +111,8 @@ def read(
 def open_source(folder, *, split: str, label_key: str = "label"):
     """Returns the random-access source of one split of the newest version in `folder`, decoded on access."""
     folder = epath.Path(folder)
-    versions = {_version(place.name): place for place in folder.iterdir() if (place / _INFO_FILE).exists()}
-    if not versions:
+    prepared = versions(folder)
+    if not prepared:
         raise FileNotFoundError(
             f"{folder} holds no <version>/{_INFO_FILE}: the set was not prepared to the end; "
             f"{how_to_prepare(folder.name)}"
@@ -120,7 +120,7 @@ def open_source(folder, *, split: str, label_key: str = "label"):
     with _quiet_absl():
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(versions[max(versions)])
+        builder = tfds.builder_from_directory(prepared[-1])
         missing = [key for key in ("image", label_key) if key not in builder.info.features]
         if missing:
             raise ValueError(f"{folder} has no feature {missing[0]!r}, only {', '.join(sorted(builder.info.features))}")
@@ -135,8 +135,10 @@ def open_source(folder, *, split: str, label_key: str = "label"):
             ) from error
 
 
-def _version(name: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdigit() else -1 for part in name.split("."))
+def versions(folder: epath.Path) -> list[epath.Path]:
+    """Returns the folders of the versions that are prepared to the end in a set's folder, the newest last."""
+    there = [place for place in folder.iterdir() if (place / _INFO_FILE).exists()] if folder.exists() else []
+    return sorted(there, key=lambda place: [int(part) if part.isdigit() else -1 for part in place.name.split(".")])
 
 
 @contextlib.contextmanager
