@@ -296,6 +296,7 @@ def damaged_sets():
     yield "no labels", {python: pickler().dumps({"data": rows})}, "holds no labels, only data"
     yield "too few", {python: pickler().dumps({"data": rows, "labels": [1]})}, r"no uint8 array \[1, 3072\]"
     yield "words", {python: pickler().dumps({"data": rows, "labels": ["a", "b"]})}, "not one integer per image"
+    yield "one label", {python: pickler().dumps({"data": rows, "labels": 1})}, "not one integer per image"
     yield "no dict", {python: pickler().dumps(["data"])}, "holds a list instead of a dict"
     yield "not a pickle", {python: b"\x89PNG\r\n"}, "not a pickle of plain values"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxprune import data
-from jaxprune.data import cifar
+from jaxprune.data import cifar, corrupted_folder
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -176,6 +176,18 @@ def test_official_cifar_c_folders(tmp_path):
         data.load_cifar_c(folder, name="fog", severity=3)
     with pytest.raises(FileNotFoundError, match="give the unpacked CIFAR-10-C"):
         data.corrupted_folder_contents(tmp_path / "absent")
+
+
+def test_arrays_in_a_bucket_are_read_whole(tmp_path):
+    class Bucket:  # as etils gives for gs://
+        def __fspath__(self):
+            return "gs://bucket/fog.npy"
+
+        def open(self, mode):
+            return (tmp_path / "fog.npy").open(mode)
+
+    np.save(tmp_path / "fog.npy", np.arange(6))
+    np.testing.assert_array_equal(corrupted_folder._open(Bucket()), np.arange(6))
 
 
 def write_folder(root, classes, size=(8, 8), per_class=2):

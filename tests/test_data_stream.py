@@ -138,7 +138,8 @@ def test_greyscale_tfds_images_become_rgb(tmp_path, monkeypatch):
 def test_streams_refuse_what_they_cannot_do(folder, streamed, tmp_path):
     for options, message in (
         ({"batch_size": 0}, "batch_size and num_threads must be >= 1"),
-        ({"epoch": -1}, "epoch >= 0"),
+        ({"epoch": -1}, "seed and epoch >= 0"),
+        ({"seed": -1}, "seed and epoch >= 0"),
         ({"start": 6}, "start=6; an epoch has 5 batches of 5"),
         ({"process_count": 2}, "the batch size a multiple of the number of hosts"),
         ({"process_index": 5, "process_count": 5}, r"index must be in 0\.\.4"),

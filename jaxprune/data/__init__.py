@@ -72,7 +72,8 @@ __all__ = [
     "stream_tfds",
 ]
 
-# name -> (loader, its splits); a loader's keywords beyond split, data_dir and limit are options of `load`
+_COMMON = ("split", "data_dir", "limit")
+# name -> (loader, its splits); a loader's keywords beyond the common ones are options of `load`
 DATASETS = {
     "digits": (digits.load_digits, digits.SPLITS),
     "cifar10": (cifar.load_cifar10, cifar.SPLITS),
@@ -132,6 +133,3 @@ def load(
     train, validation = split_validation(whole, fraction=validation_fraction, seed=validation_seed)
     part = validation if split == "validation" else train
     return part if limit is None else part.take(limit)
-
-
-_COMMON = ("split", "data_dir", "limit")

@@ -163,6 +163,7 @@ AUGMENTATIONS = {
     "crop": random_crop,
     "crop_and_flip": random_crop_and_flip,
     "resized_crop_and_flip": chain(random_resized_crop, random_flip),
+    # for small images, such as 32 x 32: at least a quarter of the area
     "small_resized_crop_and_flip": chain(functools.partial(random_resized_crop, area=(0.25, 1.0)), random_flip),
     "crop_flip_and_augmix": chain(random_crop_and_flip, augmix),
 }

@@ -54,10 +54,10 @@ def _parse_python(content: bytes, labels: _Labels):
     if missing:
         raise ValueError(f"it holds no {' and no '.join(missing)}, only {', '.join(sorted(batch))}")
     pixels, numbers = batch["data"], np.asarray(batch[labels.python_key])
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(numbers), _PIXELS):
-        raise ValueError(f"its data is no uint8 array [{len(numbers)}, {_PIXELS}], as its {len(numbers)} labels need")
     if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
         raise ValueError(f"its {labels.python_key} are not one integer per image")
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(numbers), _PIXELS):
+        raise ValueError(f"its data is no uint8 array [{len(numbers)}, {_PIXELS}], as its {len(numbers)} labels need")
     return _channels_last(pixels), numbers
 
 
@@ -170,8 +170,8 @@ def load_cifar10(*, split: str, data_dir=None, limit: int | None = None, verify:
       split: "train" (50,000 images) or "test" (10,000).
       data_dir: the folder to look into, local or `gs://`.
       limit: read the first `limit` images only.
-      verify: compare with the published MD5 (of the archive, or of each python batch) and check that the split is
-        complete and its classes balanced; False for copies that were re-encoded or cut.
+      verify: compare with the published MD5 (of the archive, or of each python batch) and, without `limit`, check
+        that the split is complete and its classes balanced; False for copies that were re-encoded or cut.
 
     Raises:
       FileNotFoundError: `data_dir` holds none of these, or an unpacked folder lacks a file.
@@ -213,18 +213,18 @@ def _load(kind: _Labels, archives: tuple[_Archive, ...], *, split, data_dir, lim
         archive = next(archive for archive in archives if place.name in (archive.folder, archive.file))
         parts = _read_archive(place, archive, kind, split=split, limit=limit, verify=verify)
         images, labels = (np.concatenate(part)[:limit] for part in zip(*parts, strict=True))
-    labels = labels.astype(np.int32)
-    if verify and limit is None:
-        _check_counts(place, labels, split, len(kind.class_names))
-    return Dataset(
+    dataset = Dataset(
         images=np.ascontiguousarray(images),
-        labels=labels,
+        labels=labels.astype(np.int32),
         class_names=class_names,
         name=kind.name,
         split=split,
         mean=kind.mean,
         std=kind.std,
     )
+    if verify and limit is None:
+        _check_counts(place, dataset.labels, split, len(kind.class_names))
+    return dataset
 
 
 def _read_archive(place: epath.Path, archive: _Archive, kind: _Labels, *, split, limit, verify):

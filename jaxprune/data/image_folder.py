@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 
@@ -55,9 +56,14 @@ def load_image_folder(
     files, labels, names = list_image_folder(path, class_names=class_names)
     files, labels = files[:limit], labels[:limit]
     decode = functools.partial(read_image, image_size=image_size, crop_fraction=crop_fraction)
+    images, sizes = np.zeros((0, image_size or 0, image_size or 0, 3), np.uint8), collections.Counter()
     with futures.ThreadPoolExecutor(num_threads or os.cpu_count()) as threads:
-        decoded = list(threads.map(decode, files))
-    sizes = collections.Counter(image.shape[:2] for image in decoded)
+        for index, image in enumerate(threads.map(decode, files)):
+            if index == 0:
+                images = np.empty((len(files), *image.shape), np.uint8)
+            sizes[image.shape[:2]] += 1
+            if len(sizes) == 1:
+                images[index] = image
     if len(sizes) > 1:
         listed = ", ".join(f"{height} x {width} ({count})" for (height, width), count in sizes.most_common(_SHOWN))
         raise ValueError(
@@ -65,7 +71,7 @@ def load_image_folder(
             f"image_size= to resize them to squares"
         )
     return Dataset(
-        images=np.stack(decoded) if decoded else np.zeros((0, image_size or 0, image_size or 0, 3), np.uint8),
+        images=images,
         labels=labels,
         class_names=names,
         name=epath.Path(path).name,
@@ -161,7 +167,7 @@ def read_image(path, *, image_size: int | None = None, crop_fraction: float = 1.
     try:
         with epath.Path(path).open("rb") as file, Image.open(file) as image:
             image = _to_rgb(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
     return np.asarray(image if image_size is None else resize(image, image_size, crop_fraction))
 

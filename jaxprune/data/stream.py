@@ -90,14 +90,14 @@ class StreamedDataset:
           ImportError: grain is missing; the message names the extra.
           ValueError: numbers out of range, or a batch size that the hosts cannot share.
         """
-        self._check(batch_size, epoch, start, process_index, process_count, num_threads)
+        self._check(batch_size, seed, epoch, start, process_index, process_count, num_threads)
         return self._batches(batch_size, seed, epoch, start, process_index, process_count, num_threads, _grain())
 
-    def _check(self, batch_size, epoch, start, process_index, process_count, num_threads) -> None:
-        if batch_size < 1 or epoch < 0 or num_threads < 1:
+    def _check(self, batch_size, seed, epoch, start, process_index, process_count, num_threads) -> None:
+        if batch_size < 1 or num_threads < 1 or epoch < 0 or (seed is not None and seed < 0):
             raise ValueError(
-                f"batch_size={batch_size}, epoch={epoch}, num_threads={num_threads}; "
-                f"batch_size and num_threads must be >= 1, epoch >= 0"
+                f"batch_size={batch_size}, num_threads={num_threads}, seed={seed}, epoch={epoch}; "
+                f"batch_size and num_threads must be >= 1, seed and epoch >= 0"
             )
         if not 0 <= start <= self.num_batches(batch_size):
             raise ValueError(f"start={start}; an epoch has {self.num_batches(batch_size)} batches of {batch_size}")
