@@ -122,6 +122,23 @@ def test_tfds_sets_that_cannot_be_read_say_what_to_do(tmp_path):
         data.load("cifar100_coarse", split="test", data_dir=tmp_path)
 
 
+@pytest.mark.parametrize("damage", ["missing", "truncated", "foreign", "structure"])
+def test_damaged_tfds_sets_are_named(tmp_path, damage):
+    write_tfds(
+        tmp_path, "cifar10", {"test": records_of(make_images(0, 50), label=np.arange(50) % 10)}, {"label": CIFAR10}
+    )
+    shard = next(tmp_path.rglob("*array_record*"))
+    if damage == "missing":
+        shard.unlink()
+    elif damage == "structure":
+        (shard.parent / "features.json").write_text("{")
+    else:
+        content = shard.read_bytes()
+        shard.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"x" * len(content))
+    with pytest.raises(ValueError, match="cifar10 is damaged or incomplete .*copy it again"):
+        data.load("cifar10", split="test", data_dir=tmp_path)
+
+
 def test_cifar10_corrupted_needs_a_name_and_a_severity(tmp_path):
     images = make_images(1, 4)
     # The official set declares the number of classes only.

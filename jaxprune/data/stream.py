@@ -180,7 +180,7 @@ def stream_tfds(
 
     Raises:
       FileNotFoundError: the set is not prepared there.
-      ValueError: another file format, no such split or feature.
+      ValueError: another file format, damaged files, no such split or feature.
     """
     folder = tfds_source.data_folder(data_dir) / name
     if not folder.exists():
@@ -190,7 +190,8 @@ def stream_tfds(
     def read(index: int):
         from PIL import Image
 
-        record = source[index]
+        with tfds_source.naming(folder):
+            record = source[index]
         image = np.squeeze(record["image"], axis=2) if record["image"].shape[2] == 1 else record["image"]
         resized = resize(Image.fromarray(image).convert("RGB"), image_size, crop_fraction)
         return np.asarray(resized), int(record[label_key])

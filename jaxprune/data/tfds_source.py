@@ -1,6 +1,7 @@
 """Prepared TensorFlow Datasets, read without TensorFlow."""
 
 import contextlib
+import json
 import logging
 
 import numpy as np
@@ -89,11 +90,11 @@ def read(
 
     Raises:
       FileNotFoundError: the folder holds no prepared version.
-      ValueError: another file format, no such split, or images of several sizes.
+      ValueError: another file format, damaged or missing files, no such split, or images of several sizes.
     """
     source = open_source(folder, split=split, label_key=label_key)
-    count = len(source) if limit is None else min(limit, len(source))
-    with _quiet_absl():
+    with _quiet_absl(), naming(folder):
+        count = len(source) if limit is None else min(limit, len(source))
         records = source.__getitems__(range(count)) if count else []
     features = source.dataset_info.features
     shapes = {record["image"].shape for record in records}
@@ -117,7 +118,7 @@ def open_source(folder, *, split: str, label_key: str = "label"):
             f"{folder} holds no <version>/{_INFO_FILE}: the set was not prepared to the end; "
             f"{how_to_prepare(folder.name)}"
         )
-    with _quiet_absl():
+    with _quiet_absl(), naming(folder):
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(prepared[-1])
@@ -133,6 +134,15 @@ def open_source(folder, *, split: str, label_key: str = "label"):
             raise ValueError(
                 f"{folder} cannot be read without TensorFlow ({reason}); {how_to_prepare(folder.name)}"
             ) from error
+
+
+@contextlib.contextmanager
+def naming(folder):
+    """Turns what the readers of damaged or missing files raise into a ValueError that names the set's folder."""
+    try:
+        yield
+    except (RuntimeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} is damaged or incomplete ({error}); copy it again") from error
 
 
 def versions(folder: epath.Path) -> list[epath.Path]:
