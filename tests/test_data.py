@@ -64,7 +64,10 @@ def test_limit_and_take_keep_the_order():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "digit", "split": "test"}, "unknown data set 'digit'; known: digits, cifar10; did you mean 'digits'"),
+        (
+            {"name": "digit", "split": "test"},
+            "unknown data set 'digit'; known: digits, cifar10, .*; did you mean 'digits'",
+        ),
         ({"name": "digits", "split": "dev"}, "has no split 'dev'; it has train, validation, test"),
         ({"name": "digits", "split": "test", "limit": -1}, "limit=-1"),
     ],
@@ -91,7 +94,7 @@ def test_a_dataset_checks_its_arrays():
         data.Dataset(images, labels, ("a", "b"), mean=(0.5,))
 
 
-@pytest.mark.parametrize("name", [name for name in data.AUGMENTATIONS if name != "none"])
+@pytest.mark.parametrize("name", ["crop", "crop_and_flip"])
 def test_augmentation_moves_pixels_and_invents_none(name):
     images = data.load("digits", split="train", limit=32).images
     augment = jax.jit(data.AUGMENTATIONS[name])

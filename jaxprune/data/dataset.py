@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 
-# CIFAR-10 channel statistics used by the study (STUDY: Mitra et al. 2024); ImageNet's serve public checkpoints.
+# CIFAR-10 channel statistics used by the study (STUDY: Mitra et al. 2024); CIFAR-100's are those of its training
+# images; ImageNet's serve public checkpoints.
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -65,7 +67,14 @@ class Dataset:
 
     def take(self, count: int) -> "Dataset":
         """Returns the first `count` examples (all, if there are fewer)."""
+        check_limit(count)
         return dataclasses.replace(self, images=self.images[:count], labels=self.labels[:count])
+
+
+def check_limit(limit: int | None) -> None:
+    """Raises a ValueError if `limit` is negative."""
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit={limit}; give a number of examples >= 0, or None for all")
 
 
 def refuse_test_split(dataset: Dataset, purpose: str) -> None:

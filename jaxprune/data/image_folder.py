@@ -1,0 +1,214 @@
+"""Folders of images, one sub-folder per class, and the decoding and resizing that all image files share."""
+
+import collections
+import dataclasses
+import functools
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+
+import numpy as np
+from etils import epath
+
+from jaxprune.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset, check_limit
+
+SPLITS = ("train", "validation", "test")
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+_SHOWN = 5  # as many names or sizes an error lists
+
+
+def load_image_folder(
+    path,
+    *,
+    image_size: int | None = None,
+    crop_fraction: float = 1.0,
+    class_names: Sequence[str] | None = None,
+    split: str = "unnamed",
+    limit: int | None = None,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    num_threads: int | None = None,
+) -> Dataset:
+    """Returns the images of a folder with one sub-folder per class, as RGB, ordered by class and file name.
+
+    Files ending in .bmp, .jpeg, .jpg, .png or .webp are found at any depth below their class; others are ignored.
+    Images are turned as their EXIF orientation says; greyscale, palette and 16-bit ones become 8-bit RGB; an alpha
+    channel is dropped. `resize` describes how they get `image_size`.
+
+    Args:
+      path: the folder, local or `gs://`.
+      image_size: side of the square images returned; None needs images of equal sizes and keeps them as they are.
+      crop_fraction: which part of the resized image's shorter side the centre crop keeps; 0.875 with image_size=224
+        is the usual evaluation of ImageNet networks (256, then 224).
+      class_names: the classes in the order of another set's labels; by default the sub-folders' names, sorted.
+      split: what the images are for; functions that fit refuse "test".
+      limit: read the first `limit` images only.
+      mean, std: per-channel normalisation; by default ImageNet's.
+      num_threads: of the decoding; by default one per processor.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+      ValueError: no or empty classes, classes that `class_names` lacks, an unreadable image, images of several
+        sizes without `image_size`, a negative limit.
+    """
+    check_limit(limit)
+    files, labels, names = list_image_folder(path, class_names=class_names)
+    files, labels = files[:limit], labels[:limit]
+    decode = functools.partial(read_image, image_size=image_size, crop_fraction=crop_fraction)
+    images, sizes = np.zeros((0, image_size or 0, image_size or 0, 3), np.uint8), collections.Counter()
+    with futures.ThreadPoolExecutor(num_threads or os.cpu_count()) as threads:
+        for index, image in enumerate(threads.map(decode, files)):
+            if index == 0:
+                images = np.empty((len(files), *image.shape), np.uint8)
+            sizes[image.shape[:2]] += 1
+            if len(sizes) == 1:
+                images[index] = image
+    if len(sizes) > 1:
+        listed = ", ".join(f"{height} x {width} ({count})" for (height, width), count in sizes.most_common(_SHOWN))
+        raise ValueError(
+            f"{path} holds images of {len(sizes)} sizes: {listed}{', ...' if len(sizes) > _SHOWN else ''}; give "
+            f"image_size= to resize them to squares"
+        )
+    return Dataset(
+        images=images,
+        labels=labels,
+        class_names=names,
+        name=epath.Path(path).name,
+        split=split,
+        mean=mean,
+        std=std,
+    )
+
+
+def load_split_folder(
+    *,
+    split: str,
+    data_dir=None,
+    limit: int | None = None,
+    image_size: int | None = None,
+    crop_fraction: float = 1.0,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> Dataset:
+    """Returns `load_image_folder(data_dir/<split>)`; the classes of `data_dir/train`, if there, order all splits.
+
+    Raises:
+      ValueError: no `data_dir` was given, or as `load_image_folder`.
+      FileNotFoundError: there is no sub-folder of the split's name.
+    """
+    if not data_dir:
+        raise ValueError("image_folder needs data_dir=, a folder with the sub-folders train, validation and test")
+    root = epath.Path(data_dir)
+    if not (root / split).exists():
+        there = [name for name in SPLITS if (root / name).exists()]
+        raise FileNotFoundError(
+            f"{root} has no sub-folder {split!r}; it has {', '.join(there) or 'none of train, validation, test'}; for "
+            f"one folder of classes call data.load_image_folder(path)"
+        )
+    dataset = load_image_folder(
+        root / split,
+        image_size=image_size,
+        crop_fraction=crop_fraction,
+        class_names=_class_folders(root / "train") if (root / "train").exists() else None,
+        split=split,
+        limit=limit,
+        mean=mean,
+        std=std,
+    )
+    return dataclasses.replace(dataset, name=root.name)
+
+
+def list_image_folder(path, *, class_names: Sequence[str] | None = None):
+    """Returns the image files, their labels (int32) and the class names of a folder of class folders.
+
+    Raises: as `load_image_folder`.
+    """
+    root = epath.Path(path)
+    if not root.exists():
+        raise FileNotFoundError(f"no folder at {root}; give one that holds one sub-folder of images per class")
+    found = _class_folders(root)
+    if not found:
+        raise ValueError(f"{root} has no sub-folders; it needs one per class, with that class's images")
+    names = tuple(class_names) if class_names is not None else found
+    unknown = [name for name in found if name not in names]
+    if unknown:
+        raise ValueError(
+            f"{root} holds classes that class_names lacks: {_shorten(unknown)}; class_names are {_shorten(names)}"
+        )
+    files, labels = [], []
+    for label, name in enumerate(names):
+        inside = sorted(_images_below(root / name), key=os.fspath) if name in found else []
+        if not inside and name in found:
+            raise ValueError(
+                f"class {name!r} of {root} has no images ({', '.join(EXTENSIONS)}); remove the sub-folder or fill it"
+            )
+        files += inside
+        labels += [label] * len(inside)
+    return files, np.array(labels, np.int32), names
+
+
+def _images_below(folder: epath.Path) -> Iterator[epath.Path]:
+    for entry in folder.iterdir():
+        if entry.suffix.lower() in EXTENSIONS:
+            yield entry
+        elif entry.is_dir():
+            yield from _images_below(entry)
+
+
+def read_image(path, *, image_size: int | None = None, crop_fraction: float = 1.0) -> np.ndarray:
+    """Returns one image file as uint8 RGB [H, W, 3], resized if `image_size` is given.
+
+    Raises:
+      ValueError: the file is no image that Pillow can read to its end.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with epath.Path(path).open("rb") as file, Image.open(file) as image:
+            image = _to_rgb(ImageOps.exif_transpose(image))
+    except (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
+    return np.asarray(image if image_size is None else resize(image, image_size, crop_fraction))
+
+
+def _to_rgb(image):
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16-bit greyscale; Pillow's own conversion would saturate it
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def resize(image, image_size: int, crop_fraction: float = 1.0):
+    """Returns a Pillow image as a square of `image_size`: its shorter side resized, then the centre cropped.
+
+    The shorter side becomes `round(image_size / crop_fraction)`, the longer one keeps the shape (rounded down), by
+    Pillow's antialiased bilinear filter; the crop lies in the middle, half a pixel to the left and top of it if need
+    be. An image that has the size already is not changed.
+
+    Raises:
+      ValueError: image_size < 1, or crop_fraction outside (0, 1].
+    """
+    from PIL import Image
+
+    if image_size < 1 or not 0 < crop_fraction <= 1:
+        raise ValueError(
+            f"image_size={image_size}, crop_fraction={crop_fraction}; the size must be >= 1, the fraction in (0, 1]"
+        )
+    shorter, target = min(image.size), round(image_size / crop_fraction)
+    width, height = (side * target // shorter for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - image_size) // 2, (height - image_size) // 2
+    return image.crop((left, top, left + image_size, top + image_size))
+
+
+def _class_folders(root: epath.Path) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f", ... ({len(names)})" if len(names) > _SHOWN else "")
