@@ -34,7 +34,7 @@ class Criterion(NamedTuple):
 
 def filter_matrix(leaves: Mapping[str, np.ndarray], group) -> np.ndarray:
     """Returns the filters of a group's channels as rows, float64 `[width, weights per channel]`, of all producers."""
-    kernels = [np.asarray(leaves[f"{path}/kernel"], np.float64) for path in group.producers]
+    kernels = [leaves[f"{path}/kernel"].astype(np.float64) for path in group.producers]
     return np.concatenate([np.moveaxis(kernel, -1, 0).reshape(group.width, -1) for kernel in kernels], axis=1)
 
 
@@ -59,7 +59,9 @@ def geometric_median(leaves, groups, **_) -> ChannelScores:
         # Around their mean the filters lose fewer digits in |a|^2 + |b|^2 - 2 a.b.
         filters = filters - filters.mean(0)
         squares = (filters**2).sum(1)
-        return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * filters @ filters.T, 0)).sum(1)
+        distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * filters @ filters.T, 0))
+        np.fill_diagonal(distances, 0)
+        return distances.sum(1)
 
     return [one(group) for group in groups]
 
@@ -67,7 +69,7 @@ def geometric_median(leaves, groups, **_) -> ChannelScores:
 def batch_norm_scale(leaves, groups, **_) -> ChannelScores:
     """Returns |gamma|, averaged where several BatchNorms see the channels (network slimming, Liu et al. 2017)."""
     return [
-        np.mean([np.abs(np.asarray(leaves[f"{path}/scale"], np.float64)) for path in group.batch_norms], axis=0)
+        np.mean([np.abs(leaves[f"{path}/scale"].astype(np.float64)) for path in group.batch_norms], axis=0)
         for group in groups
     ]
 
@@ -92,7 +94,7 @@ def taylor(leaves, groups, *, gradients: Mapping[str, np.ndarray], **_) -> Chann
 def _products(leaves, gradients, path: str, names: Sequence[str]) -> np.ndarray:
     """Returns the sum of gradient times parameter over everything but the last axis."""
     found = [f"{path}/{name}" for name in names if f"{path}/{name}" in leaves]
-    products = [np.asarray(leaves[name], np.float64) * np.asarray(gradients[name], np.float64) for name in found]
+    products = [leaves[name].astype(np.float64) * gradients[name] for name in found]
     return sum(product.reshape(-1, product.shape[-1]).sum(0) for product in products)
 
 
@@ -149,5 +151,5 @@ def _gradients(classifier, images, labels):
     return jax.grad(loss)(classifier.params)
 
 
-def _by_path(params: Any) -> dict[str, Any]:
-    return {show(names): leaf for names, leaf in flatten_named(params)}
+def _by_path(params: Any) -> dict[str, np.ndarray]:
+    return {show(names): np.asarray(leaf) for names, leaf in flatten_named(params)}

@@ -83,7 +83,7 @@ def prune(classifier, *, method, sparsity=None, key=None, **options):
         raise ValueError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}, or give an updater")
     elif method in STRUCTURED_METHODS:
         sparsity_distributions.check_sparsity(sparsity)
-        if method in _STUDY_LAYERS and options.get("layers") is None and _STUDY in classifier.layer_choices():
+        if method in _STUDY_LAYERS and options.get("layers") is None and _names_study_layers(classifier):
             options["layers"] = _STUDY
         return METHODS[method](classifier, channel_sparsity=sparsity, key=key, **options)
     else:
@@ -95,6 +95,10 @@ def prune(classifier, *, method, sparsity=None, key=None, **options):
         sparsity_distributions.check_sparsity(sparsity)
         masks = METHODS[method](classifier.params, sparsity, key)
     return classifier.replace(params=mask_params(classifier.params, masks)), masks
+
+
+def _names_study_layers(classifier) -> bool:
+    return hasattr(classifier, "layer_choices") and _STUDY in classifier.layer_choices()
 
 
 def _masks_of(updater, params):

@@ -90,6 +90,11 @@ def _check(criterion, channel_sparsity, scope, round_to, shift) -> None:
 
 def choose_groups(classifier, layers: str | Sequence[str] | None, criterion: str) -> list:
     """Returns the channel groups that `layers` names, see `prune_channels`."""
+    if not hasattr(classifier, "channel_groups"):
+        raise ValueError(
+            f"a {type(classifier).__name__} does not declare which channels belong together; give a classifier with "
+            f"channel_groups() and with_widths(), such as one of jaxprune.models"
+        )
     groups = {group.name: group for group in classifier.channel_groups()}
     reads = CRITERIA[criterion].reads
     if layers is None or layers == ALL_LAYERS:
