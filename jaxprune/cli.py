@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -34,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     if command not in COMMANDS:
         return _complain(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
     try:
-        COMMANDS[command](rest)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            COMMANDS[command](rest)
     except KeyboardInterrupt:
         sys.stderr.write("\njaxprune: interrupted; finished parts are kept, the same command continues\n")
         return EXIT_INTERRUPTED
@@ -45,6 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _complain(str(error) or repr(error))
     return EXIT_OK
+
+
+def _show_warning(message, *where) -> None:
+    del where  # where in the library it was noticed says nothing to whom the command line serves
+    sys.stderr.write(f"jaxprune: warning: {' '.join(str(message).split())}\n")
 
 
 def _complain(message: str, code: int = EXIT_BAD_INPUT) -> int:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from jaxprune import checkpoints, cli, models
@@ -120,9 +121,40 @@ def test_prune_writes_a_checkpoint_with_masks(saved, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_prune_removes_channels_and_exports_the_smaller_network(saved, tmp_path, capsys):
+    out, exported = tmp_path / "small", tmp_path / "small.stablehlo"
+    arguments = ["--method", "filter_l1", "--sparsity", "0.5", "--round-to", "2", "--out", out, "--export", exported]
+    assert cli.main(["prune", str(saved), *map(str, arguments)]) == 0
+    printed = capsys.readouterr().out
+    assert "Against the network before: weights -" in printed
+    assert "The channels are gone, the network is smaller." in printed
+    small, dense = checkpoints.load(out), checkpoints.load(saved).classifier
+    assert small.masks is None
+    assert sum(leaf.size for leaf in jax.tree.leaves(small.classifier.params)) < sum(
+        leaf.size for leaf in jax.tree.leaves(dense.params)
+    )
+    assert all(group.width % 2 == 0 for group in small.classifier.channel_groups())
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    logits = models.load_stablehlo(exported)(images)
+    np.testing.assert_allclose(logits, small.classifier.logits(images), atol=1e-4)
+
+
+def test_a_warning_is_one_line(saved, tmp_path):
+    # All scales of a new network are 1, so the first layer's channels are the first to go.
+    done = run("prune", saved, "--method", "slimming", "--sparsity", "0.5", "--out", tmp_path / "small")
+    assert done.returncode == 0
+    assert "jaxprune: warning: channel_sparsity=0.5 would remove all channels of stage1_block0; one" in done.stderr
+    assert "warnings.warn" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--sparsity", "1.5"], "sparsity"), (["--sparsity", "0.5", "--method", "wait"], "unknown pruning method 'wait'")],
+    [
+        (["--sparsity", "1.5"], "sparsity"),
+        (["--sparsity", "0.5", "--method", "wait"], "unknown pruning method 'wait'"),
+        (["--sparsity", "0.5", "--layers", "study"], "--layers and --round-to are for methods that remove channels"),
+        (["--sparsity", "0.5", "--method", "slimming", "--layers", "conv7"], "no layers 'conv7'"),
+    ],
 )
 def test_prune_refuses_what_it_cannot_do(saved, tmp_path, options, message, capsys):
     assert cli.main(["prune", str(saved), "--out", str(tmp_path / "x"), *options]) == 2
