@@ -120,8 +120,8 @@ def test_half_the_filters_of_the_studys_layers_are_as_much_as_published(name):
 
 
 def test_slimmed_networks_begin_as_large_as_published():
-    # Liu et al. 2017, Table 1: 20.04 and 1.70 million parameters. The README of Eric-mingjie/network-slimming gives 1.71: there, one number
-    # per selectable channel (`select.indexes`) counts as a parameter.
+    # Liu et al. 2017, Table 1: 20.04 and 1.70 million parameters. The README of Eric-mingjie/network-slimming gives
+    # 1.71: there, one number per selectable channel (`select.indexes`) counts as a parameter.
     assert round(count_parameters("vgg19_bn") / 1e6, 2) == 20.04
     parameters = count_parameters("preresnet164")
     assert round(parameters / 1e6, 2) == 1.70

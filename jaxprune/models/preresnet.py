@@ -160,7 +160,7 @@ def torch_keys(blocks_per_stage: int, **options) -> tuple[dict[tuple[str, ...], 
     Keys `select.indexes`, which the network-slimming repositories add, are no weights; the importer checks them.
     """
     del options  # no option changes the names
-    keys = {("conv",): "conv1", ("bn",): "bn"}
+    keys = {("conv",): "conv1"}
     for index, name in enumerate(block_names(blocks_per_stage)):
         stage, block = divmod(index, blocks_per_stage)
         there = f"layer{stage + 1}.{block}"
@@ -168,7 +168,7 @@ def torch_keys(blocks_per_stage: int, **options) -> tuple[dict[tuple[str, ...], 
             keys[(name, part)] = f"{there}.{part}"
         if block == 0:
             keys[(name, "projection")] = f"{there}.downsample.0"
-    return tuple({**keys, ("head",): head} for head in ("fc", "linear"))
+    return tuple({**keys, ("bn",): "bn", ("head",): head} for head in ("fc", "linear"))
 
 
 def blocks_of_depth(depth: int) -> int:

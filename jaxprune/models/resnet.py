@@ -176,9 +176,12 @@ class CifarResNet(nnx.Module):
         )
 
     def layer_choices(self) -> dict[str, tuple[str, ...]]:
-        """Returns "study": the first stage's blocks without its last one (STUDY; Li et al. 2017, ResNet-110-A)."""
-        first_stage = tuple(name for name in self.block_names if name.startswith("stage1_"))
-        return {"study": first_stage[:-1]}
+        """Returns "study": the first stage's blocks without its last one (STUDY; Li et al. 2017, ResNet-110-A).
+
+        With one block per stage there is none.
+        """
+        chosen = self.block_names[: self.blocks_per_stage - 1]
+        return {"study": chosen} if chosen else {}
 
 
 def check_stage_widths(stage_widths) -> None:
@@ -202,7 +205,7 @@ def torch_keys(blocks_per_stage: int, *, shortcut: str = "subsample", **options)
     namings = []
     for head in ("linear", "fc"):
         for projection in ("downsample", "shortcut") if shortcut == "projection" else (None,):
-            keys = {("conv",): "conv1", ("bn",): "bn1", ("head",): head}
+            keys = {("conv",): "conv1", ("bn",): "bn1"}
             for index, name in enumerate(block_names(blocks_per_stage)):
                 stage, block = divmod(index, blocks_per_stage)
                 for part in ("conv1", "bn1", "conv2", "bn2"):
@@ -210,7 +213,7 @@ def torch_keys(blocks_per_stage: int, *, shortcut: str = "subsample", **options)
                 if projection is not None and block == 0 and STAGE_STRIDES[stage] > 1:
                     keys[(name, "projection")] = f"layer{stage + 1}.{block}.{projection}.0"
                     keys[(name, "projection_bn")] = f"layer{stage + 1}.{block}.{projection}.1"
-            namings.append(keys)
+            namings.append({**keys, ("head",): head})
     return tuple(namings)
 
 
