@@ -1,7 +1,7 @@
 """Flax classifiers: the architectures of the study, any NNX or Linen module, and PyTorch's weights.
 
->>> sorted(MODELS)[:3]
-['resnet110', 'resnet20', 'resnet32']
+>>> [name for name in MODELS if name.startswith("vgg")]
+['vgg11_bn', 'vgg13_bn', 'vgg16_bn', 'vgg19_bn']
 """
 
 import difflib
@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Key
 
-from jaxprune.models import initialization, resnet
+from jaxprune.models import initialization, preresnet, resnet, vgg
 from jaxprune.models.channels import ChannelGroup, Consumer
 from jaxprune.models.classifier import (
     CPU_MICRO_BATCH,
@@ -64,11 +65,26 @@ class Architecture(NamedTuple):
 
 
 MODELS = {
-    f"resnet{depth}": Architecture(
-        functools.partial(resnet.new_module, depth),
-        functools.partial(resnet.torch_keys, resnet.blocks_of_depth(depth)),
-    )
-    for depth in (8, 20, 32, 44, 56, 110)
+    **{
+        f"resnet{depth}": Architecture(
+            functools.partial(resnet.new_module, depth),
+            functools.partial(resnet.torch_keys, resnet.blocks_of_depth(depth)),
+        )
+        for depth in (8, 14, 20, 26, 32, 44, 56, 110)
+    },
+    **{
+        f"preresnet{depth}": Architecture(
+            functools.partial(preresnet.new_module, depth),
+            functools.partial(preresnet.torch_keys, preresnet.blocks_of_depth(depth)),
+        )
+        for depth in (11, 20, 29, 56, 110, 164)
+    },
+    **{
+        f"vgg{depth}_bn": Architecture(
+            functools.partial(vgg.new_module, depth), functools.partial(vgg.torch_keys, depth)
+        )
+        for depth in vgg.CONVS_PER_STAGE
+    },
 }
 
 # Input normalisation when none is given: none at all.
@@ -76,7 +92,14 @@ _UNIT_MEAN, _UNIT_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
 def create(
-    name: str, *, num_classes: int, key: Key[Array, ""], mean=_UNIT_MEAN, std=_UNIT_STD, **options
+    name: str,
+    *,
+    num_classes: int,
+    key: Key[Array, ""],
+    mean=_UNIT_MEAN,
+    std=_UNIT_STD,
+    initial_scale: float = 1.0,
+    **options,
 ) -> Classifier:
     """Returns a freshly initialised classifier of the `MODELS` table.
 
@@ -85,8 +108,11 @@ def create(
       num_classes: the number of logits.
       key: seeds the weights.
       mean, std: input normalisation, one entry per channel, applied to `images / 255`.
-      **options: passed to the module: for all `widths`, {channel group: number of channels}; for ResNets
-        `stage_widths` and `shortcut` ("subsample" or "average_pool").
+      initial_scale: what BatchNorm's scales begin with; network slimming begins with 0.5.
+      **options: passed to the module: for all `widths`, {channel group: number of channels, or for a selection the
+        indices that it keeps}; for CIFAR ResNets `stage_widths` and `shortcut` ("subsample", "average_pool" or
+        "projection"); for PreResNets `stage_widths`; for VGG `head` ("linear", "hidden", "two_hidden" or "imagenet"),
+        `pool` ("average" or "max") and `conv_bias`.
 
     Raises:
       ValueError: an unknown name or option value; TypeError: an option that the module does not take.
@@ -97,7 +123,7 @@ def create(
     """
     _check_name(name)
     shapes = abstract_state(name, num_classes=num_classes, in_channels=len(mean), **options)
-    params = initialization.initial_params(key, shapes["params"])
+    params = initialization.initial_params(key, shapes["params"], scale=initial_scale)
     batch_stats = initialization.initial_batch_stats(shapes["batch_stats"])
     return assemble(
         name, num_classes=num_classes, params=params, batch_stats=batch_stats, mean=mean, std=std, **options
@@ -109,7 +135,7 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
 
     Args:
       path: a `.pt` or `.pth` file written by `torch.save`, holding a state dict, bare or inside the usual containers.
-      name: the architecture, a key of `MODELS`; the keys are those of the public CIFAR ResNet checkpoints.
+      name: the architecture, a key of `MODELS`; tensors are named as in torchvision or the public CIFAR repositories.
       num_classes, mean, std, **options: as for `create`; give the normalisation the network was trained with.
 
     Raises:
@@ -118,43 +144,46 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
     """
     _check_name(name)
     template = abstract_state(name, num_classes=num_classes, in_channels=len(mean), **options)
+    classifier = assemble(name, num_classes=num_classes, **template, mean=mean, std=std, **options)
+    consumers = [consumer for group in classifier.channel_groups() for consumer in group.consumers]
     state = convert_state_dict(
-        read_state_dict(path), MODELS[name].torch_keys(**options), template, name=name, path=path
+        read_state_dict(path),
+        MODELS[name].torch_keys(**options),
+        template,
+        name=name,
+        path=path,
+        flattened={consumer.path: consumer.positions for consumer in consumers if consumer.positions > 1},
     )
-    state = jax.tree.map(jnp.asarray, state)
-    return assemble(name, num_classes=num_classes, **state, mean=mean, std=std, **options)
+    return classifier.replace(**jax.tree.map(jnp.asarray, state))
 
 
 def abstract_state(name: str, *, num_classes: int, in_channels: int = 3, **options) -> dict:
     """Returns the shapes and types of a model's `params` and `batch_stats`, computing nothing."""
     _check_name(name)
-
-    def build():
-        module = MODELS[name].new_module(num_classes=num_classes, in_channels=in_channels, **options)
-        return dict(zip(("params", "batch_stats"), split_module(module), strict=True))
-
-    return jax.eval_shape(build)
+    _, state = _build(name, num_classes, in_channels, _static(options))
+    return jax.tree.map(lambda leaf: leaf, state)
 
 
 @functools.lru_cache(maxsize=64)
-def _forward(name: str, num_classes: int, in_channels: int, options: tuple) -> NnxForward:
-    """Returns one forward pass per architecture, so that networks of one kind share their compilations."""
+def _build(name: str, num_classes: int, in_channels: int, options: tuple) -> tuple[NnxForward, dict]:
+    """Returns the forward pass, one per architecture, so that networks of one kind share compilations, and shapes."""
     new_module = MODELS[name].new_module
     # Shapes only: the weights come from elsewhere.
     module = nnx.eval_shape(lambda: new_module(num_classes=num_classes, in_channels=in_channels, **dict(options)))
-    return NnxForward(module)
+    return NnxForward(module), dict(zip(("params", "batch_stats"), split_module(module), strict=True))
 
 
 def assemble(name: str, *, num_classes: int, params, batch_stats, mean, std, **options) -> Classifier:
     """Returns a classifier of the `MODELS` table with the given weights; the other arguments are those of `create`."""
     _check_name(name)
-    options = tuple(sorted((option, _hashable(value)) for option, value in options.items()))
+    options = _static(options)
+    forward, _ = _build(name, num_classes, len(mean), options)
     return Classifier(
         params=params,
         batch_stats=batch_stats,
         mean=jnp.asarray(mean, jnp.float32),
         std=jnp.asarray(std, jnp.float32),
-        forward=_forward(name, num_classes, len(mean), options),
+        forward=forward,
         name=name,
         num_classes=num_classes,
         options=options,
@@ -185,8 +214,15 @@ def _check_name(name: str) -> None:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(MODELS)}{hint}")
 
 
+def _static(options: Mapping) -> tuple:
+    """Returns options as sorted pairs that can be hashed."""
+    return tuple(sorted((option, _hashable(value)) for option, value in options.items()))
+
+
 def _hashable(value):
     """Returns lists as tuples and mappings as sorted tuples of pairs: options are static, and JSON has no tuples."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, Mapping):
         value = sorted(value.items())
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value

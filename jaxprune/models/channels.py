@@ -32,6 +32,8 @@ class ChannelGroup(NamedTuple):
       residual: they are a residual stream, which several blocks add to.
       selection: they are a choice out of a residual stream that itself stays whole, made in front of the BatchNorms;
         there are no producers, and `with_widths` takes the chosen indices instead of a number.
+      indices: for a selection, which channels of the stream the present ones are, `width` of them, ascending;
+        `with_widths` counts in the stream, so a network selected from once before keeps `indices[i]`, not `i`.
     """
 
     name: str
@@ -41,18 +43,34 @@ class ChannelGroup(NamedTuple):
     consumers: tuple[Consumer, ...]
     residual: bool = False
     selection: bool = False
+    indices: tuple[int, ...] = ()
 
 
-def resolve_widths(defaults: Mapping[str, int], widths, *, model: str) -> dict[str, int]:
+def resolve_widths(defaults: Mapping[str, int | tuple[int, ...]], widths, *, model: str) -> dict:
     """Returns the width of every group: `defaults`, changed by `widths` (a mapping, its items, or None).
 
+    A default that is a tuple stands for a selection: the indices of the whole stream, of which some may be kept.
+
     Raises:
-      ValueError: a group that the model does not have, or a width outside 1 .. the default.
+      ValueError: a group that the model does not have, a width that is no integer >= 1, or a selection that is not an
+        ascending choice from the stream.
     """
     given = dict(widths or ())
     for name, width in given.items():
         if name not in defaults:
             raise ValueError(f"{model} has no channel group {name!r}; it has {', '.join(defaults)}")
-        if not isinstance(width, int) or not width >= 1:
+        if isinstance(defaults[name], tuple):
+            given[name] = _selection(width, len(defaults[name]), name=name, model=model)
+        elif not isinstance(width, int) or not width >= 1:
             raise ValueError(f"width {width!r} of channel group {name!r} in {model}; give an integer >= 1")
     return {**defaults, **given}
+
+
+def _selection(indices, stream: int, *, name: str, model: str) -> tuple[int, ...]:
+    valid = isinstance(indices, list | tuple) and all(isinstance(index, int) for index in indices) and len(indices) > 0
+    if not valid or sorted(set(indices)) != list(indices) or indices[0] < 0 or indices[-1] >= stream:
+        raise ValueError(
+            f"selection {indices!r} of channel group {name!r} in {model}; give the indices that it keeps of the "
+            f"stream's {stream} channels, at least one, ascending, such as (0, {stream - 1})"
+        )
+    return tuple(indices)

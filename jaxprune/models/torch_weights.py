@@ -1,5 +1,8 @@
 """Turns the tensors of a PyTorch checkpoint into a classifier's parameters."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from jaxprune.models.torch_file import read_torch_file
@@ -16,6 +19,8 @@ _BATCH_NORM = {
     "running_var": ("batch_stats", "var"),
 }
 _LINEAR_OR_CONV = {"weight": ("params", "kernel"), "bias": ("params", "bias")}
+# The network-slimming repositories keep which channels are chosen, 0 or 1 each, beside the weights.
+_SELECTION_SUFFIX = "select.indexes"
 
 
 def read_state_dict(path) -> dict[str, np.ndarray]:
@@ -36,7 +41,15 @@ def read_state_dict(path) -> dict[str, np.ndarray]:
     }
 
 
-def convert_state_dict(state_dict: dict, torch_keys: tuple[dict, ...], template: dict, *, name: str, path) -> dict:
+def convert_state_dict(
+    state_dict: dict,
+    torch_keys: tuple[dict, ...],
+    template: dict,
+    *,
+    name: str,
+    path,
+    flattened: Mapping[str, int] = MappingProxyType({}),
+) -> dict:
     """Returns `{"params": ..., "batch_stats": ...}` shaped like `template`, from PyTorch's arrays.
 
     Args:
@@ -45,11 +58,14 @@ def convert_state_dict(state_dict: dict, torch_keys: tuple[dict, ...], template:
       template: `{"params": ..., "batch_stats": ...}`, nested dicts of anything with a shape.
       name: the architecture, for messages.
       path: the file, for messages.
+      flattened: linear layers that read a flattened feature map, path "a/b" -> its number of pixels; PyTorch flattens
+        [channels, pixels], we [pixels, channels].
 
     Raises:
-      ValueError: a missing, surplus or differently shaped tensor, named.
+      ValueError: a missing, surplus or differently shaped tensor, named; or channels were selected already.
     """
-    unused = {key for key in state_dict if not key.endswith("num_batches_tracked")}
+    _check_selections(state_dict, path)
+    unused = {key for key in state_dict if not key.endswith(("num_batches_tracked", _SELECTION_SUFFIX))}
     converted = {"params": {}, "batch_stats": {}}
     modules = {key.rpartition(".")[0] for key in state_dict}
     best = max(torch_keys, key=lambda naming: len(modules & set(naming.values())))
@@ -64,6 +80,9 @@ def convert_state_dict(state_dict: dict, torch_keys: tuple[dict, ...], template:
                 raise ValueError(_other_architecture(path, name, f"{key} is missing", state_dict))
             array = np.asarray(state_dict[key], np.float32)
             array = array.transpose(_LAYOUTS.get(array.ndim, range(array.ndim)))
+            pixels = flattened.get("/".join(module_path), 1) if array.ndim == 2 else 1
+            if pixels > 1 and array.shape[0] % pixels == 0:
+                array = array.reshape(-1, pixels, array.shape[1]).swapaxes(0, 1).reshape(array.shape)
             if array.shape != tuple(expected.shape):
                 problem = f"{key} has shape {state_dict[key].shape} and gives {array.shape} where {expected.shape} fits"
                 raise ValueError(_other_architecture(path, name, problem, state_dict))
@@ -76,6 +95,15 @@ def convert_state_dict(state_dict: dict, torch_keys: tuple[dict, ...], template:
         problem = f"{sorted(unused)[0]} has no place ({len(unused)} such tensors)"
         raise ValueError(_other_architecture(path, name, problem, state_dict))
     return converted
+
+
+def _check_selections(state_dict: dict, path) -> None:
+    for key, chosen in state_dict.items():
+        if key.endswith(_SELECTION_SUFFIX) and not np.all(chosen == 1):
+            raise ValueError(
+                f"{path} holds a network that channels were removed from: {key} chooses {np.count_nonzero(chosen)} of "
+                f"{chosen.size}; import the network from before the removal, and prune it here"
+            )
 
 
 def _lookup(tree: dict, path: tuple[str, ...]):
