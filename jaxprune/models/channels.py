@@ -32,6 +32,7 @@ class ChannelGroup(NamedTuple):
       residual: they are a residual stream, which several blocks add to.
       selection: they are a choice out of a residual stream that itself stays whole, made in front of the BatchNorms;
         there are no producers, and `with_widths` takes the chosen indices instead of a number.
+      activation: what the consumers see of a channel behind the last of the BatchNorms: "relu", "relu6" or "linear".
     """
 
     name: str
@@ -41,6 +42,7 @@ class ChannelGroup(NamedTuple):
     consumers: tuple[Consumer, ...]
     residual: bool = False
     selection: bool = False
+    activation: str = "relu"
 
 
 def resolve_widths(defaults: Mapping[str, int], widths, *, model: str) -> dict[str, int]:
