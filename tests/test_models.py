@@ -31,7 +31,7 @@ def small():
     return models.create("resnet8", num_classes=10, key=jax.random.key(0), mean=MEAN, std=STD)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", NUM_PARAMETERS)
 def test_parameter_counts_equal_the_published_ones(name):
     params = models.abstract_state(name, num_classes=10)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == NUM_PARAMETERS[name]
