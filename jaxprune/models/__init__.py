@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Key
 
-from jaxprune.models import initialization, preresnet, resnet, vgg
+from jaxprune.models import imagenet_resnet, initialization, mobilenet, preresnet, resnet, vgg, wideresnet
 from jaxprune.models.channels import ChannelGroup, Consumer
 from jaxprune.models.classifier import (
     CPU_MICRO_BATCH,
@@ -86,6 +86,12 @@ MODELS = {
         for depth in vgg.CONVS_PER_STAGE
     },
 }
+MODELS |= {
+    name: Architecture(functools.partial(rows.new_module, name), functools.partial(rows.torch_keys, name))
+    for rows, names in ((imagenet_resnet, imagenet_resnet.LAYOUTS), (wideresnet, wideresnet.DEPTHS_AND_FACTORS))
+    for name in names
+}
+MODELS["mobilenet_v2"] = Architecture(mobilenet.new_module, mobilenet.torch_keys)
 
 # Input normalisation when none is given: none at all.
 _UNIT_MEAN, _UNIT_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -34,6 +34,7 @@ class ChannelGroup(NamedTuple):
         there are no producers, and `with_widths` takes the chosen indices instead of a number.
       indices: for a selection, which channels of the stream the present ones are, `width` of them, ascending;
         `with_widths` counts in the stream, so a network selected from once before keeps `indices[i]`, not `i`.
+      activation: what the consumers see of a channel behind the last of the BatchNorms: "relu", "relu6" or "linear".
     """
 
     name: str
@@ -44,6 +45,7 @@ class ChannelGroup(NamedTuple):
     residual: bool = False
     selection: bool = False
     indices: tuple[int, ...] = ()
+    activation: str = "relu"
 
 
 def resolve_widths(defaults: Mapping[str, int | tuple[int, ...]], widths, *, model: str) -> dict:

@@ -39,7 +39,7 @@ def compact(classifier, masks):
         if not removed[group.name].any():
             continue
         kept = np.flatnonzero(~removed[group.name])
-        widths[group.name] = tuple(map(int, kept)) if group.selection else len(kept)
+        widths[group.name] = tuple(group.indices[channel] for channel in kept) if group.selection else len(kept)
         _collect(group, kept, kept_entries)
     if not widths:
         return classifier

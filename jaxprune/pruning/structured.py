@@ -20,6 +20,7 @@ from jaxprune.pruning.masking import mask_params
 
 SCOPES, SHIFTS = ("per_layer", "global"), ("drop", "fold")
 ALL_LAYERS = "all"
+_ACTIVATION_RANGES = {"relu": (0, np.inf), "relu6": (0, 6), "linear": (-np.inf, np.inf)}
 # 10 * (1 - 0.9) is a little less than 1 in floating point, and must still count as one channel.
 _ROUNDING = 1e-9
 
@@ -48,7 +49,7 @@ def prune_channels(
       layers: which channel groups: None for all that the criterion can read except residual streams; "all" for those
         too; a name in `classifier.layer_choices()`, such as "study"; or names of groups.
       round_to: keep a multiple of so many channels in each layer (never more than it has), such as 8 for accelerators.
-      shift: a channel whose BatchNorm scale is 0 still emits relu(bias). "drop" forgets it, as the study's reference
+      shift: a channel whose BatchNorm scale is 0 still emits its activation of the bias. "drop" forgets it, as the study's reference
         does; "fold" adds it to the next layer where that is exact (`Consumer.absorbs_into`: 1 x 1 convolutions followed
         by BatchNorm, linear layers with a bias) and forgets it elsewhere.
       key: for the criterion "random".
@@ -186,14 +187,15 @@ def flattened(group, consumer, channels: np.ndarray) -> np.ndarray:
 
 
 def _fold_shifts(classifier, groups, removed):
-    """Returns the classifier with relu(bias) of the removed channels moved into what follows, where that is exact."""
+    """Returns the classifier with what removed channels emit moved into the layers that follow, where that is exact."""
     params = {show(names): np.asarray(leaf) for names, leaf in flatten_named(classifier.params)}
     stats = {show(names): np.asarray(leaf) for names, leaf in flatten_named(classifier.batch_stats)}
     for group in groups:
         gone = np.flatnonzero(removed[group.name])
         if group.residual or len(group.batch_norms) != 1 or not len(gone):
             continue
-        constant = np.maximum(np.asarray(params[f"{group.batch_norms[0]}/bias"], np.float64)[gone], 0)
+        bias = np.asarray(params[f"{group.batch_norms[0]}/bias"], np.float64)[gone]
+        constant = np.clip(bias, *_ACTIVATION_RANGES[group.activation])
         for consumer in group.consumers:
             if consumer.absorbs_into is None:
                 continue

@@ -71,6 +71,7 @@ class Toy(nnx.Module):
                 ("bn_select",),
                 (consumer("conv_last", absorbs_into="bn_last"),),
                 selection=True,
+                indices=w["selected"],
             ),
             group(
                 "last", w["last"], ("conv_last",), ("bn_last",), (consumer("linear", positions, absorbs_into="linear"),)
