@@ -334,7 +334,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
     [
         (lambda content: content[: len(content) // 2], "is not a complete PyTorch checkpoint .*truncated"),
         (lambda content: b"", "is not a complete PyTorch checkpoint"),
-        (lambda content: content[:-5000] + bytes([content[-5000] ^ 1]) + content[-4999:], "is not a complete.*CRC"),
+        (lambda content: content[:-20000] + bytes([content[-20000] ^ 1]) + content[-19999:], "is not a complete.*CRC"),
     ],
 )
 def test_damaged_checkpoints_are_refused(tmp_path, damage, message):

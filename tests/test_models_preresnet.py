@@ -23,7 +23,7 @@ def test_depth_counts_the_weighted_layers_of_9n_plus_2(name, blocks):
     params = models.abstract_state(name, num_classes=10)["params"]
     assert sum(layer.startswith("stage1_") for layer in params) == blocks
     layers = [path for path, leaf in jax.tree_util.tree_leaves_with_path(params) if path[-1].key == "kernel"]
-    assert len([path for path in layers if path[-2].key != "projection"]) == int(name.removeprefix("preresnet"))
+    assert len([path for path in layers if path[-2].key != "shortcut_conv"]) == int(name.removeprefix("preresnet"))
 
 
 def test_blocks_have_the_studys_shapes():
@@ -35,12 +35,12 @@ def test_blocks_have_the_studys_shapes():
         "conv1": (1, 1, 64, 32),
         "conv2": (3, 3, 32, 32),
         "conv3": (1, 1, 32, 128),
-        "projection": (1, 1, 64, 128),
+        "shortcut_conv": (1, 1, 64, 128),
     }
     assert params["conv"]["kernel"].shape == (3, 3, 3, 16)
     assert params["bn"]["scale"].shape == (256,)
-    assert "projection" not in params["stage2_block1"]
-    assert not [path for path in jax.tree_util.tree_leaves_with_path(params) if "projection_bn" in str(path)]
+    assert "shortcut_conv" not in params["stage2_block1"]
+    assert not [path for path in jax.tree_util.tree_leaves_with_path(params) if "shortcut_bn" in str(path)]
 
 
 def test_widths_and_selections_make_a_smaller_network_that_runs():
@@ -48,7 +48,7 @@ def test_widths_and_selections_make_a_smaller_network_that_runs():
     block = net.params["stage1_block0"]
     assert block["bn1"]["scale"].shape == (2,)
     assert block["conv1"]["kernel"].shape == (1, 1, 2, 3)
-    assert block["projection"]["kernel"].shape == (1, 1, 4, 16)  # the shortcut reads the whole stream
+    assert block["shortcut_conv"]["kernel"].shape == (1, 1, 4, 16)  # the shortcut reads the whole stream
     assert net.params["stage2_block0"]["conv3"]["kernel"].shape == (1, 1, 5, 24)
     assert net.params["head"]["kernel"].shape == (3, 3)
     assert net.logits(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 3)

@@ -24,15 +24,15 @@ def create(name="vgg11_bn", **options):
     ],
 )
 def test_heads_have_the_layers_they_are_published_with(options, head_layers, conv_bias, image_size):
-    params = models.abstract_state("vgg16_bn", num_classes=3, **options)["params"]
+    state = models.abstract_state("vgg16_bn", num_classes=3, **options)
+    net = models.assemble("vgg16_bn", num_classes=3, **state, mean=(0.0,) * 3, std=(1.0,) * 3, **options)
+    params = net.params
     for name, shape in head_layers.items():
         assert params[name]["kernel"].shape == shape
         assert params[name]["bias"].shape == shape[1:]
     assert ("hidden1_bn" in params) == (options.get("head") == "hidden")
     assert [name for name in params if name.startswith("conv") and ("bias" in params[name]) != conv_bias] == []
-    assert (
-        models.MODELS["vgg16_bn"].new_module(num_classes=3, **(options | {"widths": NARROW})).image_size == image_size
-    )
+    assert net.image_size == image_size
 
 
 def test_the_widths_are_those_of_the_study():

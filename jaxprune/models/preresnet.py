@@ -32,8 +32,8 @@ def select_channels(x: Float[Array, "n h w c"], indices: tuple[int, ...]) -> Flo
 class PreActivationBottleneck(nnx.Module):
     """BN-ReLU-conv1x1-BN-ReLU-conv3x3-BN-ReLU-conv1x1 added to the stream.
 
-    The stream is not normalised, and a 1 x 1 `projection` where its shape changes reads all of it. The first BatchNorm
-    sees the channels `selected` only, which equals a selection behind it and is cheaper.
+    A 1 x 1 `shortcut_conv` where the stream changes its shape reads all of it, not normalised. The first BatchNorm sees
+    the channels `selected` only, which equals a selection behind it and is cheaper.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class PreActivationBottleneck(nnx.Module):
         self.conv3 = conv1x1(inner[1], features, 1, rngs)
         self.projects = stride != 1 or in_features != features
         if self.projects:
-            self.projection = conv1x1(in_features, features, stride, rngs)
+            self.shortcut_conv = conv1x1(in_features, features, stride, rngs)
         self.selected = selected
 
     def __call__(self, x):
@@ -61,7 +61,7 @@ class PreActivationBottleneck(nnx.Module):
         y = self.conv1(nnx.relu(self.bn1(select_channels(x, self.selected))))
         y = self.conv2(nnx.relu(self.bn2(y)))
         y = self.conv3(nnx.relu(self.bn3(y)))
-        return y + (self.projection(x) if self.projects else x)
+        return y + (self.shortcut_conv(x) if self.projects else x)
 
 
 class PreResNet(nnx.Module):
@@ -167,7 +167,7 @@ def torch_keys(blocks_per_stage: int, **options) -> tuple[dict[tuple[str, ...], 
         for part in ("bn1", "conv1", "bn2", "conv2", "bn3", "conv3"):
             keys[(name, part)] = f"{there}.{part}"
         if block == 0:
-            keys[(name, "projection")] = f"{there}.downsample.0"
+            keys[(name, "shortcut_conv")] = f"{there}.downsample.0"
     return tuple({**keys, ("bn",): "bn", ("head",): head} for head in ("fc", "linear"))
 
 

@@ -67,8 +67,8 @@ class BasicBlock(nnx.Module):
         self.bn2 = batch_norm(features, rngs)
         self.projects = shortcut == "projection" and stride > 1
         if self.projects:
-            self.projection = conv1x1(in_features, features, stride, rngs)
-            self.projection_bn = batch_norm(features, rngs)
+            self.shortcut_conv = conv1x1(in_features, features, stride, rngs)
+            self.shortcut_bn = batch_norm(features, rngs)
         self.features, self.stride, self.shortcut = features, stride, shortcut
 
     def __call__(self, x):
@@ -76,7 +76,7 @@ class BasicBlock(nnx.Module):
         y = nnx.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.projects:
-            x = self.projection_bn(self.projection(x))
+            x = self.shortcut_bn(self.shortcut_conv(x))
         elif x.shape != y.shape:
             x = option_a_shortcut(x, features=self.features, stride=self.stride, kind=self.shortcut)
         return nnx.relu(x + y)
@@ -87,7 +87,7 @@ class CifarResNet(nnx.Module):
 
     Blocks are attributes `stage1_block0`, ... so that parameter paths are names. `widths` changes the number of
     channels between a block's two convolutions, {"stage1_block0": 12, ...}; by default it is the stage's width. With
-    the shortcut "projection" it also changes the stages' residual streams, {"stage2": 20, ...}.
+    the shortcut "projection" it also changes the stages' residual streams, {"stage2_stream": 20, ...}.
     """
 
     image_size = IMAGE_SIZE
@@ -110,10 +110,10 @@ class CifarResNet(nnx.Module):
         self.block_names = block_names(blocks_per_stage)
         defaults = {name: stage_widths[index // blocks_per_stage] for index, name in enumerate(self.block_names)}
         if shortcut == "projection":
-            defaults |= {f"stage{stage}": width for stage, width in enumerate(stage_widths, 1)}
+            defaults |= {f"stage{stage}_stream": width for stage, width in enumerate(stage_widths, 1)}
         resolved = resolve_widths(defaults, widths, model=f"a CIFAR ResNet with the {shortcut} shortcut")
         self.widths = tuple(resolved.items())
-        streams = [resolved.get(f"stage{stage}", width) for stage, width in enumerate(stage_widths, 1)]
+        streams = [resolved.get(f"stage{stage}_stream", width) for stage, width in enumerate(stage_widths, 1)]
         features = streams[0]
         self.conv = conv3x3(in_channels, features, 1, rngs)
         self.bn = batch_norm(features, rngs)
@@ -150,28 +150,28 @@ class CifarResNet(nnx.Module):
         )
         if self.shortcut != "projection":
             return groups
-        return groups + tuple(self._stream(stage, widths[f"stage{stage + 1}"]) for stage in range(len(STAGE_WIDTHS)))
+        return groups + tuple(
+            self._stream(stage, widths[f"stage{stage + 1}_stream"]) for stage in range(len(STAGE_WIDTHS))
+        )
 
     def _stream(self, stage: int, width: int) -> ChannelGroup:
         n = self.blocks_per_stage
         blocks = self.block_names[stage * n : (stage + 1) * n]
         # The stem writes the first stage's stream, the projection of a stage's first block every other one.
-        first = ("conv", "bn") if stage == 0 else (f"{blocks[0]}/projection", f"{blocks[0]}/projection_bn")
-        readers = [Consumer(f"{name}/conv1") for name in blocks[0 if stage == 0 else 1 :]]
+        first = ("conv", "bn") if stage == 0 else (f"{blocks[0]}/shortcut_conv", f"{blocks[0]}/shortcut_bn")
+        readers = [f"{name}/conv1" for name in blocks[0 if stage == 0 else 1 :]]
         if stage + 1 < len(STAGE_WIDTHS):
             name = self.block_names[(stage + 1) * n]
-            readers += [
-                Consumer(f"{name}/conv1"),
-                Consumer(f"{name}/projection", absorbs_into=f"{name}/projection_bn"),
-            ]
+            readers += [f"{name}/conv1", f"{name}/shortcut_conv"]
         else:
-            readers.append(Consumer("head", absorbs_into="head"))
+            readers.append("head")
         return ChannelGroup(
-            name=f"stage{stage + 1}",
+            name=f"stage{stage + 1}_stream",
             width=width,
             producers=(first[0], *(f"{name}/conv2" for name in blocks)),
             batch_norms=(first[1], *(f"{name}/bn2" for name in blocks)),
-            consumers=tuple(readers),
+            # Nothing absorbs a constant: the stream is the sum of what several layers write.
+            consumers=tuple(Consumer(path) for path in readers),
             residual=True,
         )
 
@@ -211,8 +211,8 @@ def torch_keys(blocks_per_stage: int, *, shortcut: str = "subsample", **options)
                 for part in ("conv1", "bn1", "conv2", "bn2"):
                     keys[(name, part)] = f"layer{stage + 1}.{block}.{part}"
                 if projection is not None and block == 0 and STAGE_STRIDES[stage] > 1:
-                    keys[(name, "projection")] = f"layer{stage + 1}.{block}.{projection}.0"
-                    keys[(name, "projection_bn")] = f"layer{stage + 1}.{block}.{projection}.1"
+                    keys[(name, "shortcut_conv")] = f"layer{stage + 1}.{block}.{projection}.0"
+                    keys[(name, "shortcut_bn")] = f"layer{stage + 1}.{block}.{projection}.1"
             namings.append({**keys, ("head",): head})
     return tuple(namings)
 
