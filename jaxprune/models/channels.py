@@ -27,7 +27,7 @@ class ChannelGroup(NamedTuple):
       width: the number of channels.
       producers: paths of the layers whose outputs they are: last axis of the kernel, and of the bias if there is one.
         Depthwise convolutions count as producers.
-      batch_norms: paths of the BatchNorms over them.
+      batch_norms: paths of the BatchNorms over them, in the order of application.
       consumers: the layers that read them.
       residual: they are a residual stream, which several blocks add to.
       selection: they are a choice out of a residual stream that itself stays whole, made in front of the BatchNorms;

@@ -49,9 +49,10 @@ def prune_channels(
       layers: which channel groups: None for all that the criterion can read except residual streams; "all" for those
         too; a name in `classifier.layer_choices()`, such as "study"; or names of groups.
       round_to: keep a multiple of so many channels in each layer (never more than it has), such as 8 for accelerators.
-      shift: a channel whose BatchNorm scale is 0 still emits its activation of the bias. "drop" forgets it, as the study's reference
-        does; "fold" adds it to the next layer where that is exact (`Consumer.absorbs_into`: 1 x 1 convolutions followed
-        by BatchNorm, linear layers with a bias) and forgets it elsewhere.
+      shift: a channel whose BatchNorm scale is 0 still emits a constant, the activation of its bias. "drop" forgets
+        it, as the study's reference does; "fold" adds it to the next layer where that is exact
+        (`Consumer.absorbs_into`: 1 x 1 convolutions followed by BatchNorm, linear layers with a bias) and forgets it
+        elsewhere.
       key: for the criterion "random".
       images, labels: for the criterion "taylor".
 
@@ -192,9 +193,9 @@ def _fold_shifts(classifier, groups, removed):
     stats = {show(names): np.asarray(leaf) for names, leaf in flatten_named(classifier.batch_stats)}
     for group in groups:
         gone = np.flatnonzero(removed[group.name])
-        if group.residual or len(group.batch_norms) != 1 or not len(gone):
+        if group.residual or not group.batch_norms or not len(gone):
             continue
-        bias = np.asarray(params[f"{group.batch_norms[0]}/bias"], np.float64)[gone]
+        bias = np.asarray(params[f"{group.batch_norms[-1]}/bias"], np.float64)[gone]
         constant = np.clip(bias, *_ACTIVATION_RANGES[group.activation])
         for consumer in group.consumers:
             if consumer.absorbs_into is None:
