@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxprune import corruptions, data, evaluation, models
+from jaxprune.evaluation import _programs
 
 KEY = jax.random.key(3)
 NAMES = ("gaussian_noise", "contrast")
@@ -73,12 +74,12 @@ def test_batches_devices_and_stacking_do_not_change_the_numbers(rows, networks, 
 
 
 def test_severities_and_classifiers_share_compilations(networks, test_set):
-    before = evaluation._corrupt._cache_size(), evaluation._classify._cache_size()
+    before = _programs.corrupt._cache_size(), _programs.classify._cache_size()
     for severity in (1, 2, 3):
         evaluation.evaluate(
             networks, test_set, key=KEY, corruptions=("brightness",), severities=(severity,), batch_size=64
         )
-    after = evaluation._corrupt._cache_size(), evaluation._classify._cache_size()
+    after = _programs.corrupt._cache_size(), _programs.classify._cache_size()
     assert after[0] - before[0] == 1
     assert after[1] - before[1] <= 1
 
