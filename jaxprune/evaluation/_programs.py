@@ -89,8 +89,9 @@ def summarize(
 
     Every device gathers the statistics and sums them in the same order, so the sums do not depend on their number.
     """
+    # Before the slice: XLA's partitioner cannot cut rows off an array that lies on several devices.
+    parts = jax.lax.with_sharding_constraint(parts, NamedSharding(mesh, _EVERYWHERE))
     whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[:, :count], *parts)
-    whole = jax.lax.with_sharding_constraint(whole, NamedSharding(mesh, _EVERYWHERE))
 
     def one(outputs):
         summary = metrics.summarize_examples(outputs.statistics)
