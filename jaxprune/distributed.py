@@ -87,6 +87,8 @@ def start(
         raise ValueError(f"kind {kind!r} needs {', '.join(missing)} too; give coordinator as 'host:port' of process 0")
     if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
         raise ValueError(f"coordinator {coordinator!r} has no port; give 'host:port', such as '10.0.0.1:1234'")
+    if num_processes is not None and num_processes < 1:
+        raise ValueError(f"num_processes={num_processes}; give 1 or more")
     if None not in (num_processes, process_id) and not 0 <= process_id < num_processes:
         raise ValueError(f"process_id={process_id} of num_processes={num_processes}; give 0 to {num_processes - 1}")
     try:

@@ -108,5 +108,6 @@ def fingerprint(run: Run, classifiers, planned: Iterable[PlannedSet], model_axis
         "model_axis": model_axis,
         "compute_dtype": run.compute_dtype,
         "frost_textures": "default" if run.textures is None else str(run.textures.provenance),
-        "keep_examples": str(run.keep),
+        # The folder may be called otherwise elsewhere; only one process writes.
+        "keep_examples": "no" if run.keep is None else f"{run.keep.dtype}, probs={run.keep.probs}",
     }
