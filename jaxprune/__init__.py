@@ -12,6 +12,7 @@ _ROOMS = (
     "checkpoints",
     "corruptions",
     "data",
+    "distributed",
     "evaluation",
     "metrics",
     "models",

@@ -1,6 +1,7 @@
 """The device mesh and the placement of batches on it."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -30,3 +31,34 @@ def replicate(tree, mesh: Mesh):
 def pad_rows(array: np.ndarray, count: int) -> np.ndarray:
     """Returns `array` with its first row repeated at the end until it has `count` rows."""
     return np.concatenate([array, np.repeat(array[:1], count - len(array), axis=0)]) if len(array) < count else array
+
+
+def num_processes(mesh: Mesh) -> int:
+    """Returns how many processes the devices of `mesh` belong to."""
+    return len({device.process_index for device in mesh.devices.flat})
+
+
+def place_rows(batch, mesh: Mesh):
+    """Returns the host arrays of `batch` with their rows split among the devices of `mesh`, also of several processes.
+
+    Each process passes the whole batch and places the rows of its own devices.
+    """
+    return _place(batch, NamedSharding(mesh, PartitionSpec(DATA_AXIS)), num_processes(mesh))
+
+
+def place_everywhere(tree, mesh: Mesh):
+    """Returns the arrays of `tree` copied to every device of `mesh`, also of several processes, which pass the same."""
+    return _place(tree, NamedSharding(mesh, PartitionSpec()), num_processes(mesh))
+
+
+def _place(tree, where: NamedSharding, processes: int):
+    if processes == 1:
+        return jax.device_put(tree, where)
+
+    def place(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, where, lambda index: host[index])
+
+    return jax.tree.map(place, tree)

@@ -16,10 +16,11 @@ ALLOWED = {
     "models": set(),
     "data": set(),
     "sharding": set(),
+    "distributed": set(),
     "doctor": set(),
     "checkpoints": {"models", "pruning"},
     "training": {"pruning", "data", "models", "sharding"},
-    "evaluation": {"models", "corruptions", "metrics", "sharding", "data"},
+    "evaluation": {"models", "corruptions", "metrics", "sharding", "data", "distributed"},
     "corrupted_sets": {"corruptions", "data", "evaluation"},
     "report": {"metrics"},
 }
@@ -62,7 +63,8 @@ def test_a_room_imports_only_what_it_may(path):
 def test_importing_everything_starts_no_backend_and_no_other_framework():
     code = """
 import sys, jaxprune
-for room in ("checkpoints corruptions data evaluation metrics models pruning report sharding study training").split():
+rooms = "checkpoints corruptions data distributed evaluation metrics models pruning report sharding study training"
+for room in rooms.split():
     getattr(jaxprune, room)
 from jax._src import xla_bridge
 assert not xla_bridge.backends_are_initialized(), "a JAX backend was started"

@@ -65,10 +65,14 @@ class Classifier:
         Images are uint8 in 0..255 or float in [0, 1]; `key` is for dropout in training. Not jitted: call it inside
         your own jit, for instance to differentiate with respect to `params`.
         """
+        return self.forward(params, batch_stats, self.normalize(images), train, key)
+
+    def normalize(self, images: Shaped[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Returns the network's float32 input for uint8 (0..255) or float (in [0, 1]) images."""
         if jnp.issubdtype(images.dtype, jnp.integer):
             images = images.astype(jnp.float32) / MAX_PIXEL
         mean, std = (statistic.reshape(1, 1, 1, -1) for statistic in (self.mean, self.std))
-        return self.forward(params, batch_stats, (images - mean) / std, train, key)
+        return (images - mean) / std
 
     def logits(self, images: Shaped[Array, "n h w c"]) -> Float[Array, "n classes"]:
         """Returns the logits of uint8 (0..255) or float (in [0, 1]) images, in evaluation mode; jitted.
@@ -154,7 +158,7 @@ def _logits(classifier: Classifier, images, micro_batch: int):
 
 
 def map_batch(function, batch, micro_batch: int):
-    """Returns `function(batch)`, computed in pieces of `micro_batch` rows, one after another.
+    """Returns `function(batch)`, computed in equal pieces of at most `micro_batch` rows, one after another.
 
     The last piece is padded by repeating the first rows, so `function` is traced for one shape only.
     """
@@ -162,6 +166,7 @@ def map_batch(function, batch, micro_batch: int):
     if count <= micro_batch:
         return function(batch)
     pieces = -(-count // micro_batch)
+    micro_batch = -(-count // pieces)
 
     def split(leaf):
         padding = leaf[: pieces * micro_batch - count]

@@ -1,0 +1,105 @@
+"""The compiled programs of an evaluation: corrupt a batch, classify a batch, summarise a test set."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float
+
+from jaxprune import corruptions as corruption_room
+from jaxprune import metrics, models, sharding
+
+_DATA = PartitionSpec(sharding.DATA_AXIS)
+_MODELS_AND_DATA = PartitionSpec(None, sharding.DATA_AXIS)
+_EVERYWHERE = PartitionSpec()
+
+
+class Outputs(NamedTuple):
+    """What is kept of the logits of a stack of classifiers, each `[models, images, ...]`; `probs` only on request."""
+
+    statistics: metrics.ExampleStatistics
+    finite: Bool[Array, "models images"]
+    probs: Float[Array, "models images classes"] | None
+
+
+@functools.partial(jax.jit, static_argnames=("name", "textures", "mesh"))
+def corrupt(key, images, first_index, severity, *, name: str, textures, mesh: Mesh) -> Array:
+    """Returns a corrupted batch; its images lie where the clean ones do. `key` is the two words of a threefry key."""
+
+    def local(key, images, first_index, severity):
+        first_here = first_index + jax.lax.axis_index(sharding.DATA_AXIS) * len(images)
+        return corruption_room.corrupt(
+            key, images, name=name, severity=severity, first_index=first_here, frost_textures=textures
+        )
+
+    specs = (_EVERYWHERE, _DATA, _EVERYWHERE, _EVERYWHERE)
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_DATA, check_vma=False)(
+        key, images, first_index, severity
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "micro_batch", "compute_dtype", "keep_probs"))
+def classify(stack, images, labels, *, mesh: Mesh, micro_batch: int, compute_dtype: str, keep_probs: bool) -> Outputs:
+    """Returns the outputs of a stack of classifiers, whose leaves have a leading axis of models."""
+
+    def one(classifier, images, labels):
+        def piece(images_and_labels):
+            images, labels = images_and_labels
+            logits = _logits(classifier, images, compute_dtype)
+            statistics = metrics.example_statistics(logits, labels, from_logits=True)
+            probs = jax.nn.softmax(logits) if keep_probs else None
+            return Outputs(statistics, jnp.isfinite(logits).all(axis=-1), probs)
+
+        return models.map_batch(piece, (images, labels), micro_batch)
+
+    def local(stack, images, labels):
+        if len(stack.mean) == 1:  # without the vmap, which would make convolutions grouped
+            alone = one(jax.tree.map(lambda leaf: leaf[0], stack), images, labels)
+            return jax.tree.map(lambda leaf: leaf[None], alone)
+        return jax.vmap(one, in_axes=(0, None, None))(stack, images, labels)
+
+    specs = (_EVERYWHERE, _DATA, _DATA)
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_MODELS_AND_DATA, check_vma=False)(
+        stack, images, labels
+    )
+
+
+def _logits(classifier: models.Classifier, images, compute_dtype: str) -> Float[Array, "images classes"]:
+    """Returns float32 logits of a forward pass in `compute_dtype`.
+
+    In bfloat16 the weights and activations are of that type, the other state (BatchNorm's statistics) stays float32.
+    """
+    params, inputs = classifier.params, classifier.normalize(images)
+    if compute_dtype != "float32":
+        inputs = inputs.astype(compute_dtype)
+        params = jax.tree.map(lambda w: w.astype(compute_dtype) if jnp.issubdtype(w.dtype, jnp.floating) else w, params)
+    # Unasked, a GPU would multiply float32 in TensorFloat-32 and a TPU in bfloat16.
+    with jax.default_matmul_precision("highest"):
+        logits, _ = classifier.forward(params, classifier.batch_stats, inputs, False, None)
+    return logits.astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames=("count", "keep_examples", "mesh"))
+def summarize(
+    parts: list[Outputs], *, count: int, keep_examples: bool, mesh: Mesh
+) -> tuple[dict[str, Array], Outputs | None]:
+    """Returns each metric `[models]` over the first `count` examples of the batches' outputs, and those on request.
+
+    Every device gathers the statistics and sums them in the same order, so the sums do not depend on their number.
+    """
+    # Before the slice: XLA's partitioner cannot cut rows off an array that lies on several devices.
+    parts = jax.lax.with_sharding_constraint(parts, NamedSharding(mesh, _EVERYWHERE))
+    whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[:, :count], *parts)
+
+    def one(outputs):
+        summary = metrics.summarize_examples(outputs.statistics)
+        num_correct = jnp.sum(outputs.statistics.correct, dtype=jnp.int32)
+        low, high = metrics.wilson_interval(num_correct, count)
+        interval = {"accuracy_low": low, "accuracy_high": high}
+        counts = {"num_correct": num_correct, "num_finite": jnp.sum(outputs.finite, dtype=jnp.int32)}
+        return summary | interval | counts
+
+    summaries = jax.lax.map(one, whole._replace(probs=None))
+    return summaries, whole if keep_examples else None

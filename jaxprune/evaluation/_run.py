@@ -1,0 +1,139 @@
+"""One evaluation's set-up: its batches, its groups of classifiers, and a test set's measurement."""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from jaxprune import corruptions as corruption_room
+from jaxprune import models, sharding
+from jaxprune.data import Dataset
+from jaxprune.evaluation import _programs
+from jaxprune.evaluation.examples import KeepExamples
+from jaxprune.evaluation.plan import PlannedSet, test_set_key
+
+# Clean images up to this size stay on each device; larger sets are sent again for every test set.
+_RESIDENT_BYTES = 2**30
+# Batches that are under way at a time: the next one is prepared while one is computed.
+_IN_FLIGHT = 2
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What all test sets of one call share."""
+
+    dataset: Dataset
+    key: Any
+    textures: corruption_room.FrostTextures | None
+    mesh: Mesh
+    batch_size: int
+    micro_batch: int
+    compute_dtype: str
+    keep: KeepExamples | None
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes the devices belong to."""
+        return sharding.num_processes(self.mesh)
+
+    def rows_per_batch(self, source: Dataset) -> int:
+        """Returns the one size of a test set's batches, as equal as they can be."""
+        batches = math.ceil(len(source) / self.batch_size)
+        return sharding.round_up(math.ceil(len(source) / batches), self.mesh)
+
+    def stays_on_devices(self, source: Dataset) -> bool:
+        """Returns whether a data set is small enough to be placed once for all test sets."""
+        return source.images.nbytes <= _RESIDENT_BYTES * self.mesh.size
+
+    def batches(self, source: Dataset) -> Iterator[tuple[Array, Array]]:
+        """Yields images and labels on the devices."""
+        size = self.rows_per_batch(source)
+        for start in range(0, len(source), size):
+            arrays = (source.images[start : start + size], source.labels[start : start + size])
+            yield sharding.place_rows(tuple(sharding.pad_rows(array, size) for array in arrays), self.mesh)
+
+    def corrupt(self, test_set: PlannedSet, images: Array, first_index: int) -> Array:
+        """Returns the test set's version of a clean batch."""
+        words = np.asarray(jax.random.key_data(test_set_key(self.key, test_set.name, test_set.severity)))
+        # Part of frost's compilation only.
+        textures = self.textures if test_set.name == "frost" else None
+        place = {"name": test_set.name, "textures": textures, "mesh": self.mesh}
+        return _programs.corrupt(words, images, np.int32(first_index), np.int32(test_set.severity), **place)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Classifiers that run as one program: their leaves stacked on the devices, and their places among all."""
+
+    indices: tuple[int, ...]
+    stack: models.Classifier
+
+
+def group_classifiers(classifiers: Mapping[str, models.Classifier], model_axis: str, mesh: Mesh) -> list[Group]:
+    """Returns one group per kind of classifier for "vmap", one per classifier for "loop"."""
+    kinds = {}
+    for index, classifier in enumerate(classifiers.values()):
+        leaves, structure = jax.tree.flatten(classifier)
+        kind = (structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        kinds.setdefault(kind if model_axis == "vmap" else index, []).append((index, classifier))
+    groups = []
+    for members in kinds.values():
+        indices, alike = zip(*members, strict=True)
+        groups.append(Group(indices, sharding.place_everywhere(jax.tree.map(_stack, *alike), mesh)))
+    return groups
+
+
+def _stack(*leaves):
+    return jnp.stack(leaves) if len(leaves) > 1 else leaves[0][None]
+
+
+def measure(run: Run, groups, test_set: PlannedSet, source: Dataset, batches):
+    """Returns the groups and their summaries; stacks that do not fit in memory are taken apart."""
+    try:
+        return groups, _measure(run, groups, test_set, source, batches)
+    except jax.errors.JaxRuntimeError as error:
+        stacked = [group for group in groups if len(group.indices) > 1]
+        # Another process may have had room, and would not know.
+        if _OUT_OF_MEMORY not in str(error) or not stacked or run.num_processes > 1:
+            raise
+        warnings.warn(
+            f"{max(len(group.indices) for group in stacked)} stacked classifiers and {run.rows_per_batch(source)} "
+            f"images do not fit in the memory of {run.mesh.devices.flat[0]}; the classifiers run one after another. "
+            f"A smaller batch_size may be faster",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        groups = [
+            Group((index,), jax.tree.map(lambda leaf, place=place: leaf[place : place + 1], group.stack))
+            for group in groups
+            for place, index in enumerate(group.indices)
+        ]
+    return groups, _measure(run, groups, test_set, source, batches)
+
+
+def _measure(run: Run, groups: list[Group], test_set: PlannedSet, source: Dataset, batches):
+    """Returns each group's summary and, if they are kept, its examples, on the host."""
+    size, parts = run.rows_per_batch(source), [[] for _ in groups]
+    options = {
+        "mesh": run.mesh,
+        "micro_batch": run.micro_batch,
+        "compute_dtype": run.compute_dtype,
+        "keep_probs": run.keep is not None and run.keep.probs,
+    }
+    for index, (images, labels) in enumerate(run.batches(source) if batches is None else batches):
+        if test_set.is_generated:
+            images = run.corrupt(test_set, images, index * size)
+        for group, part in zip(groups, parts, strict=True):
+            part.append(_programs.classify(group.stack, images, labels, **options))
+        if index >= _IN_FLIGHT:
+            jax.block_until_ready([part[index - _IN_FLIGHT] for part in parts])
+    what = {"count": len(source), "keep_examples": run.keep is not None, "mesh": run.mesh}
+    return jax.device_get([_programs.summarize(part, **what) for part in parts])

@@ -1,0 +1,152 @@
+"""The same numbers and pixels however the work is cut; each thing compiled, generated and transferred once."""
+
+import collections
+
+import jax
+import numpy as np
+import pytest
+
+from jaxprune import corruptions, data, evaluation, models
+from jaxprune.evaluation import _programs, _run
+
+KEY = jax.random.key(3)
+# One that draws per image and one that does not; 301 images divide by nothing.
+NAMES, SEVERITIES, NUM_IMAGES = ("gaussian_noise", "contrast"), (2, 5), 301
+BATCHES, DEVICES, MODEL_AXES = (64, 250, 1000), (1, 8), ("loop", "vmap")
+
+
+@pytest.fixture(scope="module")
+def networks():
+    options = {"num_classes": 10, "stage_widths": (2, 2, 2), "mean": (0.3,) * 3, "std": (0.3,) * 3}
+    return {f"net{seed}": models.create("resnet8", key=jax.random.key(seed), **options) for seed in (0, 1)}
+
+
+@pytest.fixture(scope="module")
+def test_set():
+    return data.load("digits", split="test", limit=NUM_IMAGES)
+
+
+def evaluate(networks, test_set, **options):
+    """Returns the rows, and the pixels of every generated test set as they were shown to the classifiers."""
+    shown, corrupt = collections.defaultdict(list), _programs.corrupt
+
+    def recorded(words, images, first_index, severity, *, name, **place):
+        images = corrupt(words, images, first_index, severity, name=name, **place)
+        shown[name, int(severity)].append(np.asarray(images))
+        return images
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_run._programs, "corrupt", recorded)
+        rows = evaluation.evaluate(networks, test_set, key=KEY, corruptions=NAMES, severities=SEVERITIES, **options)
+    return rows, {name: np.concatenate(parts)[: len(test_set)] for name, parts in shown.items()}
+
+
+@pytest.fixture(scope="module")
+def expected(networks, test_set):
+    return evaluate(networks, test_set, batch_size=1000, devices=jax.devices()[:1], model_axis="loop")
+
+
+def test_the_pixels_are_those_of_corrupt(expected, test_set):
+    for (name, severity), pixels in expected[1].items():
+        key = evaluation.test_set_key(KEY, name, severity)
+        own = corruptions.corrupt(key, test_set.images, name=name, severity=severity)
+        np.testing.assert_array_equal(pixels, own)
+
+
+@pytest.mark.parametrize("batch_size", BATCHES)
+@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.parametrize("model_axis", MODEL_AXES)
+def test_batches_devices_and_stacking_change_nothing(networks, test_set, expected, batch_size, devices, model_axis):
+    rows, pixels = evaluate(
+        networks, test_set, batch_size=batch_size, devices=jax.devices()[:devices], model_axis=model_axis
+    )
+    assert len(rows) == len(expected[0]) == 2 * (1 + len(NAMES) * len(SEVERITIES))
+    for row, other in zip(rows, expected[0], strict=True):
+        assert row.keys() == other.keys()
+        for name, value in row.items():
+            if isinstance(value, float) and name != "accuracy":
+                np.testing.assert_allclose(value, other[name], atol=1e-5, err_msg=name)
+            else:
+                assert value == other[name], name
+    assert pixels.keys() == expected[1].keys()
+    for name, images in pixels.items():
+        np.testing.assert_array_equal(images, expected[1][name])
+
+
+def test_an_odd_number_of_devices_is_padded(networks, test_set, expected):
+    rows, _ = evaluate(networks, test_set, devices=jax.devices()[:3], batch_size=250)
+    assert [row["num_correct"] for row in rows] == [row["num_correct"] for row in expected[0]]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_each_set_is_generated_and_fetched_once_for_all_classifiers(networks, test_set, monkeypatch, count):
+    generated, fetched, corrupt, get = collections.Counter(), [], _programs.corrupt, jax.device_get
+
+    def counted(words, images, first_index, severity, *, name, **place):
+        generated[name, int(severity), int(first_index)] += 1
+        return corrupt(words, images, first_index, severity, name=name, **place)
+
+    monkeypatch.setattr(_run._programs, "corrupt", counted)
+    monkeypatch.setattr(jax, "device_get", lambda tree: (fetched.append(1), get(tree))[1])
+    many = {f"net{index}": networks[f"net{index % 2}"] for index in range(count)}
+    evaluation.evaluate(
+        many, test_set, key=KEY, corruptions=NAMES, severities=SEVERITIES, batch_size=64, devices=jax.devices()[:1]
+    )
+    starts = (0, 61, 122, 183, 244)  # five equal batches
+    assert generated == {(name, severity, start): 1 for name in NAMES for severity in SEVERITIES for start in starts}
+    assert len(fetched) == 1 + len(NAMES) * len(SEVERITIES)
+
+
+COMPILATION = "/jax/core/compile/backend_compile_duration"
+
+
+def test_one_compilation_per_corruption_and_one_forward_per_architecture_and_shape(networks, test_set):
+    compiled = []
+
+    def listen(event, duration, **details):
+        if event == COMPILATION:
+            compiled.append(details.get("fun_name"))
+
+    thin = models.create("resnet8", num_classes=10, key=jax.random.key(4), stage_widths=(2, 2, 3))
+    everyone = networks | {"thin": thin}
+    few = test_set.take(87)
+    programs = (_programs.corrupt, _programs.classify, _programs.summarize)
+
+    def run(**options):
+        before = [program._cache_size() for program in programs]
+        del compiled[:]
+        evaluation.evaluate(everyone, few, key=KEY, **options)
+        return [program._cache_size() - old for program, old in zip(programs, before, strict=True)], list(compiled)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        first, events = run(corruptions=("brightness", "saturate"), severities=(1, 3))
+        assert first == [2, 2, 1]
+        # What is left besides: keys, stacking, placing; a fixed number of one-line programs.
+        assert len(events) >= 5
+        again, events = run(corruptions=("brightness", "saturate"), severities=(2, 4, 5))
+        assert (again, events) == ([0, 0, 0], [])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_no_buffer_outlives_its_test_set(networks, test_set):
+    images = test_set.take(64)
+    live = []
+    evaluation.evaluate(
+        networks,
+        images,
+        key=KEY,
+        corruptions=NAMES,
+        severities=(1, 2, 3, 4, 5),
+        batch_size=32,
+        on_test_set=lambda name, severity: live.append(sum(each.nbytes for each in jax.live_arrays())),
+    )
+    assert len(live) == 11
+    assert max(live) - live[0] < 1000  # a few scalars; one batch of images has 98,304 bytes
+
+
+def test_a_data_set_that_is_too_large_to_stay_gives_the_same_rows(networks, test_set, expected, monkeypatch):
+    monkeypatch.setattr(_run, "_RESIDENT_BYTES", 1000)
+    rows, _ = evaluate(networks, test_set, batch_size=64, devices=jax.devices()[:1], model_axis="loop")
+    assert [row["num_correct"] for row in rows] == [row["num_correct"] for row in expected[0]]
