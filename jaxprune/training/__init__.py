@@ -2,6 +2,7 @@
 
 from jaxprune.training.fitting import fit
 from jaxprune.training.interrupts import EXIT_TERMINATED, Interrupted
+from jaxprune.training.many import MODEL_AXES, fit_many
 from jaxprune.training.optimizers import LEARNING_RATE, MOMENTUM, SCHEDULES, WEIGHT_DECAY, sgd
 from jaxprune.training.options import BATCH_SIZE
 from jaxprune.training.precision import COMPUTE_DTYPES
@@ -12,12 +13,14 @@ __all__ = [
     "COMPUTE_DTYPES",
     "EXIT_TERMINATED",
     "LEARNING_RATE",
+    "MODEL_AXES",
     "MOMENTUM",
     "SCHEDULES",
     "WEIGHT_DECAY",
     "EpochRecord",
     "Interrupted",
     "fit",
+    "fit_many",
     "num_steps",
     "sgd",
 ]
