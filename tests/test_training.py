@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxprune import data, models, pruning, training
-from jaxprune.training import fitting
+from jaxprune.training import steps
 
 MEAN, STD = (0.3055,) * 3, (0.3240,) * 3
 
@@ -50,9 +50,9 @@ def test_the_same_arguments_give_the_same_bits(net, train):
 
 def test_a_second_network_does_not_compile_again(net, train):
     fit(net, train)
-    before = fitting._train_step._cache_size()
+    before = steps.train_steps._cache_size()
     fit(net.replace(params=jax.tree.map(lambda leaf: leaf * 0.9, net.params)), train)
-    assert fitting._train_step._cache_size() == before
+    assert steps.train_steps._cache_size() == before
 
 
 def test_one_step_equals_the_update_written_out(net, train):

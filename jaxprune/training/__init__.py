@@ -1,17 +1,27 @@
 """Training and sparse fine-tuning on the device."""
 
 from jaxprune.training.batch_norm import recalibrate_batch_norm
-from jaxprune.training.fitting import BATCH_SIZE, EpochRecord, fit, num_steps
+from jaxprune.training.fitting import fit
+from jaxprune.training.interrupts import EXIT_TERMINATED, Interrupted
+from jaxprune.training.many import MODEL_AXES, fit_many
 from jaxprune.training.optimizers import LEARNING_RATE, MOMENTUM, SCHEDULES, WEIGHT_DECAY, sgd, slimming_penalty
+from jaxprune.training.options import BATCH_SIZE
+from jaxprune.training.precision import COMPUTE_DTYPES
+from jaxprune.training.records import EpochRecord, num_steps
 
 __all__ = [
     "BATCH_SIZE",
+    "COMPUTE_DTYPES",
+    "EXIT_TERMINATED",
     "LEARNING_RATE",
+    "MODEL_AXES",
     "MOMENTUM",
     "SCHEDULES",
     "WEIGHT_DECAY",
     "EpochRecord",
+    "Interrupted",
     "fit",
+    "fit_many",
     "num_steps",
     "recalibrate_batch_norm",
     "sgd",

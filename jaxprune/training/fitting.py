@@ -1,40 +1,16 @@
-"""Training and sparse fine-tuning: one jitted, donated step, driven by a Python loop."""
+"""Training and sparse fine-tuning of one classifier, in one call."""
 
-import functools
-import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxprune import data, models, pruning
-
-BATCH_SIZE = 64  # the study's protocol (STUDY)
-
-
-class TrainState(NamedTuple):
-    """What a training step changes."""
-
-    params: PyTree
-    batch_stats: PyTree
-    optimizer_state: PyTree
-    loss_sum: Array
-
-
-class EpochRecord(NamedTuple):
-    """What `fit` tells its caller after each epoch: `epoch` counts from 1, `loss` is the epoch's mean."""
-
-    epoch: int
-    epochs: int
-    loss: float
-
-
-def num_steps(num_examples: int, *, epochs: int, batch_size: int) -> int:
-    """Returns how many steps `fit` takes: full batches only, at least one an epoch."""
-    return epochs * max(1, num_examples // batch_size)
+from jaxprune import data, models
+from jaxprune.training.loop import Training
+from jaxprune.training.options import BATCH_SIZE, Options
+from jaxprune.training.records import EpochRecord
+from jaxprune.training.resume import KEPT
 
 
 def fit(
@@ -48,12 +24,26 @@ def fit(
     batch_size: int = BATCH_SIZE,
     augment: Callable | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    label_smoothing: float = 0.0,
+    mixup: float = 0.0,
+    ema: float | None = None,
+    compute_dtype: str = "float32",
+    steps_per_dispatch: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    validation: data.Dataset | None = None,
+    checkpoint_dir=None,
+    checkpoint_every: int | None = None,
+    checkpoints_kept: int = KEPT,
 ) -> models.Classifier:
     """Returns the classifier trained on `dataset` by minimising the mean cross-entropy.
 
     Each epoch visits a new permutation of the images in full batches; the few left over after the last full batch
     are not used in that epoch. With `masks`, weights whose mask is 0 are exactly 0 after every step, whatever the
     optimizer. The images are placed on the device once, as uint8. The same arguments give the same result.
+
+    With `checkpoint_dir`, the same call continues where an earlier one was stopped, and gives the same bits as if it
+    had not been, on devices of one kind and number. `epochs` may be higher then, and the optimizer may have other
+    constants; everything else must be the same. SIGTERM saves and raises `Interrupted`.
 
     Args:
       classifier: where training starts; it is not changed.
@@ -62,91 +52,71 @@ def fit(
       epochs: passes over the data; 0 returns the classifier as it is.
       key: seeds the order, the augmentation and dropout.
       masks: pytree shaped like `classifier.params`, 1 = keep, None = not pruned.
-      batch_size: images per step.
-      augment: `augment(key, uint8 images) -> uint8 images`, one of `data.AUGMENTATIONS` or your own.
+      batch_size: images per step, on all devices together.
+      augment: `augment(key, uint8 images) -> images`, one of `data.AUGMENTATIONS` or your own.
       on_epoch: called after each epoch.
+      label_smoothing: part of each target that is spread evenly over the classes, in [0, 1).
+      mixup: alpha of the Beta distribution from which images are mixed in pairs, 0 for none; see `losses.mixup`.
+      ema: decay per step, in (0, 1), of a moving average of weights and batch statistics, which is then what is
+        validated and returned; pruned weights stay exactly 0 in it.
+      compute_dtype: type of the forward and backward pass, "float32" or "bfloat16"; parameters, batch statistics, loss
+        and optimizer stay in float32.
+      steps_per_dispatch: training steps per program; by default 1 on CPU, where more are slow, and 32 elsewhere. The
+        result agrees to rounding.
+      devices: split each batch among these devices; the result agrees with that of one device to rounding, batches
+        that they do not divide and BatchNorm's statistics included. None trains where JAX places arrays by default.
+      validation: any split but "test", measured after each epoch.
+      checkpoint_dir: folder, local or `gs://`, that the state is saved to in the background; and `epochs.jsonl`.
+      checkpoint_every: save after this many steps too, not only after each epoch.
+      checkpoints_kept: how many of the last checkpoints stay.
 
     Raises:
-      ValueError: a test split, no images, other classes than the classifier's, epochs < 0 or batch_size < 1.
-      FloatingPointError: the loss is no longer finite.
+      ValueError: a test split, no images, other classes or channels than the classifier's, an option outside its
+        range; a checkpoint of another run, or none that is intact.
+      FloatingPointError: the loss is no longer finite; names the step. The last good checkpoint is kept.
+      OSError: a checkpoint could not be written, as on a full disk; names the last good one.
+      Interrupted: SIGTERM came while `checkpoint_dir` was given; a SystemExit with code 143.
     """
-    _check(classifier, dataset, epochs, batch_size)
+    options = Options(
+        batch_size=batch_size,
+        augment=augment,
+        label_smoothing=label_smoothing,
+        mixup=mixup,
+        ema=ema,
+        compute_dtype=compute_dtype,
+        steps_per_dispatch=steps_per_dispatch,
+        devices=devices,
+        validation=validation,
+        checkpoint_dir=checkpoint_dir,
+        checkpoint_every=checkpoint_every,
+        checkpoints_kept=checkpoints_kept,
+    )
+    check(classifier, dataset, epochs=epochs, options=options)
     if epochs == 0:
         return classifier
-    batch_size = min(batch_size, len(dataset))
-    steps_per_epoch = len(dataset) // batch_size
-    images, labels = jax.device_put((dataset.images, dataset.labels))
-    # Copies, because a step donates its state and the caller keeps the classifier.
-    params, batch_stats = jax.tree.map(jnp.copy, (classifier.params, classifier.batch_stats))
-    if masks is not None:
-        params = pruning.mask_params(params, masks)
-    state = TrainState(params, batch_stats, _init_optimizer(params, masks, optimizer=optimizer), jnp.zeros(()))
-    # Shapes only: the forward pass is static, the weights travel in `state`.
-    frozen = classifier.replace(params=None, batch_stats=None)
-    for epoch in range(1, epochs + 1):
-        epoch_key = jax.random.fold_in(key, epoch)
-        order = jax.random.permutation(epoch_key, len(dataset))
-        for step in range(steps_per_epoch):
-            state = _train_step(
-                state,
-                frozen,
-                masks,
-                images,
-                labels,
-                order,
-                jnp.asarray(step),
-                epoch_key,
-                optimizer=optimizer,
-                augment=augment,
-                batch_size=batch_size,
-            )
-        loss = float(state.loss_sum) / steps_per_epoch
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss of {classifier.name} became {loss} in epoch {epoch} of {epochs}; "
-                f"lower the learning rate"
-            )
-        state = state._replace(loss_sum=jnp.zeros(()))
-        if on_epoch is not None:
-            on_epoch(EpochRecord(epoch, epochs, loss))
-    return classifier.replace(params=state.params, batch_stats=state.batch_stats)
+    training = Training(classifier, dataset, optimizer=optimizer, epochs=epochs, key=key, masks=masks, options=options)
+    return training.whole(lambda records: on_epoch and on_epoch(records[0]))
 
 
-def _check(classifier, dataset, epochs: int, batch_size: int) -> None:
-    data.refuse_test_split(dataset, "training")
+def check(classifier: models.Classifier, dataset: data.Dataset, *, epochs: int, options: Options) -> None:
+    """Raises a ValueError for anything that `fit` refuses before it starts."""
+    _check_data(classifier, dataset, "training", "train on")
+    if options.validation is not None:
+        _check_data(classifier, options.validation, "validation during training", "validate on")
+    options.check(epochs=epochs)
+
+
+def _check_data(classifier, dataset, purpose: str, verb: str) -> None:
+    data.refuse_test_split(dataset, purpose)
     if not len(dataset):
-        raise ValueError(f"data set {dataset.name!r} ({dataset.split}) has no images to train on")
+        raise ValueError(f"data set {dataset.name!r} ({dataset.split}) has no images to {verb}")
     if classifier.num_classes != dataset.num_classes:
         raise ValueError(
             f"{classifier.name} has {classifier.num_classes} classes, data set {dataset.name!r} has "
             f"{dataset.num_classes}; create the classifier with num_classes={dataset.num_classes}"
         )
-    if epochs < 0 or batch_size < 1:
-        raise ValueError(f"epochs={epochs}, batch_size={batch_size}; epochs must be >= 0 and batch_size >= 1")
-
-
-@functools.partial(jax.jit, static_argnames="optimizer")
-def _init_optimizer(params, masks, *, optimizer):
-    return pruning.masked_optimizer(optimizer, masks).init(params)
-
-
-@functools.partial(jax.jit, static_argnames=("optimizer", "augment", "batch_size"), donate_argnums=0)
-def _train_step(
-    state: TrainState, frozen, masks, images, labels, order, step, epoch_key, *, optimizer, augment, batch_size
-) -> TrainState:
-    chosen = jax.lax.dynamic_slice_in_dim(order, step * batch_size, batch_size)
-    batch_images, batch_labels = images[chosen], labels[chosen]
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(epoch_key, step))
-    if augment is not None:
-        batch_images = augment(augment_key, batch_images)
-
-    def loss_of(params):
-        logits, batch_stats = frozen.apply(params, state.batch_stats, batch_images, train=True, key=dropout_key)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), batch_labels)
-        return losses.mean(), batch_stats
-
-    (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    transform = pruning.masked_optimizer(optimizer, masks)
-    updates, optimizer_state = transform.update(grads, state.optimizer_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(params, batch_stats, optimizer_state, state.loss_sum + loss)
+    if classifier.mean.shape[-1] != dataset.images.shape[-1]:
+        raise ValueError(
+            f"{classifier.name} takes images of {classifier.mean.shape[-1]} channels, those of data set "
+            f"{dataset.name!r} have {dataset.images.shape[-1]}; create the classifier with one mean per channel"
+        )
