@@ -101,10 +101,8 @@ class PreResNet(nnx.Module):
         self.conv = conv3x3(in_channels, stage_widths[0], 1, rngs)
         for name, (in_features, width, stride) in shapes.items():
             inner = (resolved[f"{name}_conv1"], resolved[f"{name}_conv2"])
-            block = PreActivationBottleneck(
-                in_features, resolved[f"{name}_select"], inner, EXPANSION * width, stride, rngs
-            )
-            setattr(self, name, block)
+            selected, out_features = resolved[f"{name}_select"], EXPANSION * width
+            setattr(self, name, PreActivationBottleneck(in_features, selected, inner, out_features, stride, rngs))
         self.head_selected = resolved[HEAD_SELECTION]
         self.bn = batch_norm(len(self.head_selected), rngs)
         self.head = nnx.Linear(len(self.head_selected), num_classes, rngs=rngs)
