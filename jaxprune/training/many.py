@@ -44,8 +44,8 @@ def fit_many(
         are slow, and "vmap" elsewhere.
       on_epoch: called with a classifier's index and its record after each epoch. In a stack, `images_per_second` counts
         each image once, however many models see it.
-      **options: `batch_size`, `augment`, `devices`, `checkpoint_dir` and the other options of `fit`. Each classifier, or
-        stack, has its own folder in `checkpoint_dir`, named after the index of its first classifier.
+      **options: `batch_size`, `augment`, `devices`, `checkpoint_dir` and the other options of `fit`. Each classifier or
+        stack has its own folder in `checkpoint_dir`, named after the index of its first classifier.
 
     Raises:
       ValueError: as for `fit`; no classifier; another number of keys or masks; an unknown `model_axis`.
