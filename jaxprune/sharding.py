@@ -1,4 +1,6 @@
-"""The device mesh and the placement of batches on it."""
+"""The devices that are asked for, the mesh over them, and the placement of batches on it."""
+
+import os
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +8,33 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 DATA_AXIS = "data"
+_INSTALLATIONS = {"cpu": "jax", "gpu": "jax[cuda12] or jax[cuda13]", "tpu": "jax[tpu]"}
+DEVICE_KINDS = tuple(_INSTALLATIONS)
+
+
+def require_devices(kind: str) -> list[jax.Device]:
+    """Returns all devices of a kind, to be given as `devices=`; a run that was meant for a TPU never ends up on a CPU.
+
+    Raises:
+      ValueError: an unknown kind, or one that this process does not have; says what it has.
+
+    >>> require_devices("cpu")[0].platform
+    'cpu'
+    """
+    if kind not in DEVICE_KINDS:
+        raise ValueError(f"unknown kind of device {kind!r}; known: {', '.join(DEVICE_KINDS)}")
+    try:
+        return jax.devices(kind)
+    except RuntimeError as error:
+        found, setting = jax.devices(), os.environ.get("JAX_PLATFORMS", "")
+        if setting and kind not in setting:
+            why = f"JAX_PLATFORMS={setting} is set: unset it"
+        else:
+            why = f"see whether {_INSTALLATIONS[kind]} is installed and no other process has the device"
+        raise ValueError(
+            f"a {kind} was asked for, but this process has {len(found)} x {found[0].platform} "
+            f"({found[0].device_kind}); {why}, or ask for {found[0].platform}"
+        ) from error
 
 
 def data_mesh(devices=None) -> Mesh:

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import jax
@@ -60,9 +61,32 @@ def test_a_description_that_is_not_json_is_refused(saved, tmp_path):
 
 
 def test_another_format_version_is_refused(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "FORMAT_VERSION", 99)
+    monkeypatch.setattr(checkpoints.description, "FORMAT_VERSION", 99)
     with pytest.raises(ValueError, match="has format version 1; this release reads 99"):
         checkpoints.load(saved[0])
+
+
+def test_other_shapes_than_the_description_says_are_refused_and_the_first_named(saved, tmp_path):
+    path = tmp_path / "net"
+    shutil.copytree(saved[0], path)
+    file = path / "description" / "metadata"
+    description = json.loads(file.read_text())
+    description["options"]["stage_widths"] = [4, 6, 9]
+    file.write_text(json.dumps(description))
+    message = (
+        r"does not hold a resnet8 as it says: \['batch_stats'\]\['stage3.*\['mean'\] has shape \[8\] instead of \[9\]"
+    )
+    with pytest.raises(ValueError, match=message):
+        checkpoints.load(path)
+
+
+def test_weights_that_do_not_fit_their_options_are_not_saved(saved, tmp_path):
+    net = saved[1].replace(params=saved[1].params | {"head": {"bias": jnp.zeros(10), "kernel": jnp.zeros((7, 10))}})
+    message = r"\['params'\]\['head'\]\['kernel'\] has shape \[7, 10\] instead of \[8, 10\]\); rebuild it with"
+    for write in (checkpoints.save, checkpoints.export_safetensors):
+        with pytest.raises(ValueError, match=message):
+            write(tmp_path / "net", net)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_module_that_cannot_be_rebuilt_is_refused(tmp_path):

@@ -1,5 +1,8 @@
 """The options of `fit` that are off by default, and several models at once; on networks that compile in a second."""
 
+import re
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,24 +127,36 @@ def test_counters_are_not_averaged():
     np.testing.assert_allclose(average.params["w"], (0.5 * 1 + 2) / 1.5, rtol=1e-6)
 
 
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
-    seen = []
+class LinenNet(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Conv(4, (3, 3), strides=2)(x))
+        return nn.Dense(3)(nn.relu(x).mean((1, 2)))
 
-    class Spy(ConvNet):
-        def __call__(self, x):
-            seen.append((x.dtype, self.conv.kernel[...].dtype, self.bn.mean[...].dtype))
-            return super().__call__(x)
 
-    start = net(kind=Spy)
+@pytest.mark.parametrize("kind", ["nnx", "linen"])
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(kind):
+    if kind == "nnx":
+        start = net()
+    else:
+        variables = LinenNet().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+        start = models.from_linen(LinenNet(), variables, mean=(0.5,) * 3, std=(0.3,) * 3)
     trained = fit(start, compute_dtype="bfloat16", epochs=6)
-    assert set(seen) == {(jnp.bfloat16, jnp.bfloat16, jnp.float32)}
     assert {leaf.dtype for leaf in arrays(trained)} == {np.dtype("float32")}
-    full = fit(start, epochs=6)
-    assert 0 < largest_difference(trained, full) < 0.05
-    logits, _ = precision.in_compute_dtype(start, "bfloat16").apply(
-        start.params, start.batch_stats, dataset().images, train=True
-    )
-    assert logits.dtype == jnp.bfloat16
+    assert 0 < largest_difference(trained, fit(start, epochs=6)) < 0.05
+
+    half = precision.in_compute_dtype(start, "bfloat16")
+    jaxpr = jax.make_jaxpr(lambda images: half.apply(start.params, start.batch_stats, images, train=True))
+    program = jaxpr(dataset().images)
+    logits, *statistics = program.out_avals
+    assert str(logits.dtype) == "bfloat16"
+    assert {str(leaf.dtype) for leaf in statistics} == {"float32"}
+    results = re.findall(r"(\w+)\[[\d,]+\] = (?:conv_general_dilated|dot_general)", str(program))
+    assert results == ["bf16", "bf16"]
+
+
+def test_float32_is_the_forward_pass_itself():
+    start = net()
     assert precision.in_compute_dtype(start, "float32") is start
 
 

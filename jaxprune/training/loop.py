@@ -77,8 +77,8 @@ class Training:
                 self._resume()
             self.terminated = stack.enter_context(terminations(active=self.checkpoints is not None))
             # Shapes only: the forward pass is static, the weights travel in the state.
-            self.frozen = in_compute_dtype(
-                self.classifier.replace(params=None, batch_stats=None), self.options.compute_dtype
+            self.frozen = in_compute_dtype(self.classifier, self.options.compute_dtype).replace(
+                params=None, batch_stats=None
             )
             self.images, self.labels = self.place((self.dataset.images, self.dataset.labels))
             validation = self.options.validation

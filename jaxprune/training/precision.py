@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from jaxprune import models
+from jaxprune.models.forward import NnxForward
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -30,7 +32,24 @@ class CastForward:
 
 def in_compute_dtype(classifier: models.Classifier, dtype: str) -> models.Classifier:
     """Returns the classifier with its forward pass in `dtype`, one of `COMPUTE_DTYPES`; "float32" changes nothing."""
-    return classifier if dtype == "float32" else classifier.replace(forward=CastForward(classifier.forward, dtype))
+    if dtype == "float32":
+        return classifier
+    forward = classifier.forward
+    if isinstance(forward, NnxForward):
+        shapes = jax.eval_shape(lambda: (classifier.params, classifier.batch_stats))
+        forward = _with_dtype(forward.module(*shapes), dtype)
+    return classifier.replace(forward=CastForward(forward, dtype))
+
+
+def _with_dtype(module: nnx.Module, dtype: str) -> NnxForward:
+    """Returns the forward pass of an NNX module whose layers compute in `dtype`, where they do not say otherwise.
+
+    Without it BatchNorm would promote its output to the type of its running statistics, float32, and all that follows.
+    """
+    for _, layer in nnx.iter_graph(module):
+        if isinstance(layer, nnx.Module) and getattr(layer, "dtype", "none of its own") is None:
+            layer.dtype = jnp.dtype(dtype)
+    return NnxForward(module)
 
 
 def _cast(params, dtype: str):
