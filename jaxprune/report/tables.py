@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from jaxprune.report.rows import METRICS
+from jaxprune.report.schema import CLEAN, METRICS
 
-CLEAN = "clean"
 DENSE = "dense"
 # The control of each kind of method: the same number of weights or channels, chosen at random.
 RANDOM = {"weights": "random", "channels": "channel_random"}
