@@ -81,7 +81,7 @@ def _draw_curves(axes: Axes, *, table: pd.DataFrame, stage: str, measure: str) -
 
 
 def _severity(family: pd.DataFrame, name: str, measure: str) -> Plot:
-    stage = tables.stages(family)[0]
+    stage = tables.main_stage(family)
     table = tables.by_severity(family)
     curves = {method: tables.curve(table, method, stage) for method in tables.methods(family)}
     limits = _limits(pd.concat(curves.values()), measure)
@@ -143,7 +143,7 @@ def _draw_severities(axes: Axes, *, table: pd.DataFrame, measure: str, limits: t
 
 
 def _heat_map(family: pd.DataFrame, name: str, measure: str) -> Plot:
-    stage = tables.stages(family)[0]
+    stage = tables.main_stage(family)
     table = tables.by_corruption(family)
     grids = {method: _grid(tables.curve(table, method, stage), measure) for method in tables.methods(family)}
     values = np.concatenate([grid.to_numpy().ravel() for grid in grids.values()])

@@ -30,6 +30,8 @@ STAGES = {
     "pruned": "before fine-tuning",
     "recalibrated": "with BatchNorm recalibrated",
     "fine_tuned": "after fine-tuning",
+    "scratch": "trained from scratch",
+    "temperature": "fine-tuned, with a temperature",
 }
 
 

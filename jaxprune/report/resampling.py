@@ -1,0 +1,134 @@
+r"""Intervals on two levels: images drawn again, seeds left out one by one; NumPy float64, no device.
+
+An estimate is a statistic of means over seeds. Its variance has two parts. Over images: every measure is computed on
+the same resampled images of all networks (a bootstrap, so what networks share cancels in differences); the bias of the
+resamples, which the calibration error has, is subtracted once. Over seeds: the jackknife
+
+$$\frac{S - 1}{S} \sum_s (f_{-s} - \bar f)^2,$$
+
+for a mean the usual $s^2 / S$; drawing S seeds with replacement, as a bootstrap of both levels would, gives
+$(S - 1) / S$ of that, a third too little for three seeds. The interval is Student's, with the degrees of freedom of
+Satterthwaite 1946: few where the seeds dominate, many where the images do. Noise of an image that differs from seed to
+seed is counted in both parts, so intervals are a little wide rather than narrow.
+
+How often a 95 % interval held the truth, in 300 simulated problems of 1,000 images with three seeds: differences of two
+calibration errors of 6 and 3 points 95 %, of 3 and 3 points 95 %. The calibration error of a network that is calibrated
+almost perfectly is overestimated even so (of 2 and 0 points, one seed: 73 %), by less than its noise floor.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+LEVEL = 0.95
+NUM_RESAMPLES = 1000
+# Resamples whose weights are in memory as floats at a time.
+CHUNK = 100
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval; NaN ends where the data allow none."""
+
+    value: float
+    low: float
+    high: float
+    centre: float
+    standard_error: float
+    degrees_of_freedom: float
+    num_seeds: int
+    has_images: bool
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the data allow an interval."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    def p_value(self, null: float, *, claim: str) -> float:
+        """Returns twice the one-sided p-value of the claim that the truth is "below" or "above" `null`, at most 1.
+
+        It is at most 0.05 exactly where the 95 % interval lies wholly on that side. NaN without an interval.
+        """
+        distance = (self.centre - null) * (1 if claim == "above" else -1)
+        if not self.has_interval:
+            return float("nan")
+        if self.standard_error == 0:
+            return 0.0 if distance > 0 else 1.0
+        return float(min(1.0, 2 * special.stdtr(self.degrees_of_freedom, -distance / self.standard_error)))
+
+
+def image_counts(num_images: int, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> np.ndarray:
+    """Returns how often each image is in each resample, uint8 `[resamples, images]`."""
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(0, num_images, num_images) for _ in range(num_resamples))
+    return np.stack([np.bincount(draw, minlength=num_images).astype(np.uint8) for draw in draws])
+
+
+def resampled_means(counts: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Returns the mean of each column `[images, columns]` over each resample, `[resamples, columns]`."""
+    parts = (counts[start : start + CHUNK].astype(np.float64) @ columns for start in range(0, len(counts), CHUNK))
+    return np.concatenate(list(parts)) / len(columns)
+
+
+def calibration_columns(correct: np.ndarray, confidence: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """Returns correctness minus confidence, each image's in the column of its bin, `[images, occupied bins]`.
+
+    The calibration error of any resample is then the sum of the absolute means of the columns: bins do not move.
+    """
+    occupied, column = np.unique(bins, return_inverse=True)
+    out = np.zeros((len(bins), len(occupied)))
+    out[np.arange(len(bins)), column] = correct - confidence.astype(np.float64)
+    return out
+
+
+def estimate(
+    statistic: Statistic, per_seed: np.ndarray, samples: np.ndarray | None = None, *, image_variance: float = 0.0
+) -> Estimate:
+    """Returns the `Estimate` of `statistic` of the mean over seeds.
+
+    Args:
+      statistic: maps `[..., quantities]` to `[...]`.
+      per_seed: `[seeds, quantities]`, what each seed measured.
+      samples: the same of every resample of the images, `[resamples, seeds, quantities]`; None where no per-example
+        outputs were kept.
+      image_variance: the variance over images where it is known without resampling.
+
+    Without both of the last, three seeds are needed for an interval, and the images count as fixed.
+    """
+    seeds = len(per_seed)
+    value = float(statistic(per_seed.mean(axis=0)))
+    centre, over_images, has_images = value, image_variance, samples is not None or image_variance > 0
+    if samples is not None:
+        resampled = statistic(samples.mean(axis=1))
+        centre, over_images = 2 * value - float(resampled.mean()), float(resampled.var(ddof=1))
+    over_seeds = 0.0
+    if seeds > 1:
+        left_out = np.array([statistic(np.delete(per_seed, s, axis=0).mean(axis=0)) for s in range(seeds)])
+        over_seeds = float((seeds - 1) * left_out.var())
+    error = np.sqrt(over_images + over_seeds)
+    if not (np.isfinite(error) and np.isfinite(value) and (has_images or seeds >= 3)):
+        nan = float("nan")
+        return Estimate(value, nan, nan, centre, nan, nan, seeds, has_images)
+    freedom = (over_images + over_seeds) ** 2 / (over_seeds**2 / (seeds - 1)) if over_seeds > 0 else np.inf
+    reach = special.stdtrit(freedom, 0.5 + LEVEL / 2) if np.isfinite(freedom) else special.ndtri(0.5 + LEVEL / 2)
+    ends = centre - reach * error, centre + reach * error
+    return Estimate(value, *map(float, ends), centre, float(error), float(freedom), seeds, has_images)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Returns p-values corrected for their number (Holm 1979); NaN, a comparison not made, stays and does not count.
+
+    The same as `metrics.adjust_p_values`, which would start JAX for a page of text.
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, float("nan"), 0.03])]
+    [0.03, 0.06, nan, 0.06]
+    """
+    p_values = np.asarray(p_values, np.float64)
+    known = np.flatnonzero(~np.isnan(p_values))
+    order = known[np.argsort(p_values[known], kind="stable")]
+    out = p_values.copy()
+    out[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)))
+    return out.tolist()
