@@ -53,7 +53,7 @@ class Evidence:
         self.test_sets: list[TestSet] = list(dict.fromkeys(zip(family["corruption"], family["severity"], strict=True)))
         self.cells: dict[tuple[Network, int, TestSet], Cell] = {}
         self.labels: np.ndarray | None = None
-        self._counts: np.ndarray | None = None
+        self._draws: resampling.Draws | None = None
         self._num_resamples = num_resamples
         needed = (tables.AS_TRAINED, tables.FINE_TUNED, tables.TEMPERATURE, self.stage)
         for test_set, rows in family.groupby(tables.TEST_SET, sort=False):
@@ -160,7 +160,7 @@ class Evidence:
             return None
         if self.labels is None:
             self.labels = found.labels
-            self._counts = resampling.image_counts(len(found.labels), num_resamples=self._num_resamples)
+            self._draws = resampling.draw(len(found.labels), num_resamples=self._num_resamples)
         if not np.array_equal(self.labels, found.labels):
             raise ValueError(
                 f"{outputs.path_of(run_dir, row)} has other labels than the outputs beside it, so its images are not "
@@ -172,9 +172,10 @@ class Evidence:
         """Returns both measures of each network on every resample of one test set."""
         if not found:
             return {}
-        bins = [resampling.calibration_columns(each.correct, each.confidence, each.bins) for each in found.values()]
-        correct = np.stack([each.correct for each in found.values()], axis=1).astype(np.float64)
-        means = resampling.resampled_means(self._counts, np.concatenate([correct, *bins], axis=1))
-        starts = len(found) + np.cumsum([0, *(columns.shape[1] for columns in bins)])[:-1]
-        errors = np.add.reduceat(np.abs(means), starts, axis=1)
-        return {i: {ACCURACY: means[:, place], ECE: errors[:, place]} for place, i in enumerate(found)}
+        draws, count = self._draws, outputs.NUM_BINS
+        correct = [resampling.group_sums(draws, each.correct) for each in found.values()]
+        gaps = [resampling.group_sums(draws, each.gaps, each.bins, count) for each in found.values()]
+        means = resampling.resampled_means(draws, np.concatenate([*correct, *gaps], axis=1))
+        accuracy, gaps = means[:, : len(found)], means[:, len(found) :].reshape(len(means), len(found), count)
+        errors = np.abs(gaps).sum(axis=-1)
+        return {i: {ACCURACY: accuracy[:, place], ECE: errors[:, place]} for place, i in enumerate(found)}

@@ -34,6 +34,11 @@ class Outputs(NamedTuple):
         return self.prediction == self.labels
 
     @property
+    def gaps(self) -> np.ndarray:
+        """Correctness minus confidence of each image, float64; its sums by bin make the calibration error."""
+        return self.correct - self.confidence.astype(np.float64)
+
+    @property
     def bins(self) -> np.ndarray:
         """The equal-width bin of each confidence, closed on the left, the last one on both sides."""
         return np.searchsorted(EDGES, self.confidence.astype(np.float32), side="right")
