@@ -42,6 +42,7 @@ class Cell(NamedTuple):
     values: dict[str, float]
     n: int
     samples: dict[str, np.ndarray] | None
+    bins: np.ndarray | None  # images, correct ones and summed confidences by bin, [3, bins]
 
 
 class Evidence:
@@ -49,9 +50,11 @@ class Evidence:
 
     def __init__(self, family: pd.DataFrame, run_dir=None, *, num_resamples: int = resampling.NUM_RESAMPLES):
         """Reads the outputs of the main stage and of its dense baselines, test set by test set."""
+        self.run_dir = run_dir
         self.family, self.stage = family, tables.main_stage(family)
         self.test_sets: list[TestSet] = list(dict.fromkeys(zip(family["corruption"], family["severity"], strict=True)))
         self.cells: dict[tuple[Network, int, TestSet], Cell] = {}
+        self.clean: dict[tuple[Network, int], outputs.Outputs] = {}
         self.labels: np.ndarray | None = None
         self._draws: resampling.Draws | None = None
         self._num_resamples = num_resamples
@@ -67,7 +70,11 @@ class Evidence:
             for i, row in enumerate(records):
                 network = Network(row["method"], row["stage"], row["sparsity"])
                 values = {measure: row[measure] for measure in MEASURES}
-                self.cells[network, row["seed"], test_set] = Cell(values, row["n"], samples.get(i))
+                kept = found.get(i)
+                bins = None if kept is None else _bin_sums(kept)
+                self.cells[network, row["seed"], test_set] = Cell(values, row["n"], samples.get(i), bins)
+                if kept is not None and test_set == CLEAN_SET:
+                    self.clean[network, row["seed"]] = kept
 
     def networks(self, *, granularity: str, stage: str | None = None) -> dict[str, list[Network]]:
         """Returns the pruned networks of a stage by method, controls left out, by sparsity."""
@@ -117,9 +124,32 @@ class Evidence:
         terms = [Term(each, test_sets, measure) for each in (reference, network)]
         return self.estimate(lambda means: means[..., 1] - means[..., 0], terms)
 
+    def bins(self, network: Network, test_sets: Iterable[TestSet]) -> np.ndarray | None:
+        """Returns images, correct ones and summed confidences by bin, `[3, bins]`: means over seeds, sums over test sets.
+
+        None where the outputs of a test set were not kept for any seed.
+        """
+        test_sets = tuple(test_sets)
+        cells = [[self.cells.get((network, seed, each)) for each in test_sets] for seed in self.seeds]
+        found = [[cell.bins for cell in each if cell is not None and cell.bins is not None] for each in cells]
+        whole = [np.sum(each, axis=0) for each in found if each and len(each) == len(test_sets)]
+        return np.mean(whole, axis=0) if whole else None
+
     def level(self, network: Network, test_sets: Iterable[TestSet], measure: str) -> Estimate:
         """Returns the estimate of a measure of one network."""
         return self.estimate(lambda means: means[..., 0], [Term(network, tuple(test_sets), measure)])
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds, in order."""
+        return sorted(int(seed) for seed in self.family["seed"].unique())
+
+    def outputs_of(self, network: Network, seed: int, test_set: TestSet) -> outputs.Outputs | None:
+        """Returns the outputs of one network on one test set, read again; None where they were not kept."""
+        corruption, severity = test_set
+        keys = {"arm": self.family["arm"].iloc[0], "seed": seed, "corruption": corruption, "severity": severity}
+        path = outputs.path_of(self.run_dir, network._asdict() | keys) if self.run_dir is not None else None
+        return outputs.read(path) if path is not None and path.exists() else None
 
     def _of_counts(self, statistic, terms, per_seed, seeds) -> Estimate:
         """Returns an estimate of accuracies without their images: unpaired, so wider than the truth, never narrower.
@@ -145,7 +175,7 @@ class Evidence:
             cells = [self.cells.get((term.network, seed, each)) for each in term.test_sets]
             return bool(cells) and all(cell is not None and np.isfinite(cell.values[term.measure]) for cell in cells)
 
-        return [seed for seed in sorted(self.family["seed"].unique()) if all(known(seed, term) for term in terms)]
+        return [seed for seed in self.seeds if all(known(seed, term) for term in terms)]
 
     def _mean(self, term: Term, seed: int) -> float:
         return float(np.mean([self.cells[term.network, seed, each].values[term.measure] for each in term.test_sets]))
@@ -179,3 +209,8 @@ class Evidence:
         accuracy, gaps = means[:, : len(found)], means[:, len(found) :].reshape(len(means), len(found), count)
         errors = np.abs(gaps).sum(axis=-1)
         return {i: {ACCURACY: accuracy[:, place], ECE: errors[:, place]} for place, i in enumerate(found)}
+
+
+def _bin_sums(found: outputs.Outputs) -> np.ndarray:
+    weights = (None, found.correct.astype(np.float64), found.confidence.astype(np.float64))
+    return np.stack([np.bincount(found.bins, weights=each, minlength=outputs.NUM_BINS) for each in weights])

@@ -117,7 +117,8 @@ IDENTITY = ("dataset", "arm", "method", "sparsity", "stage", "seed", "corruption
 
 _HEAD = """# Rows
 
-`rows.jsonl` of a run folder holds one JSON object per line: one network measured on one test set. Schema version: {version}.
+`rows.jsonl` of a run folder holds one JSON object per line: one network measured on one test set.
+The schema has version {version}.
 The rows that agree in {identity} are one measurement, which a file holds once.
 Fractions lie in [0, 1] and are not percentages. A metric is null where a network has diverged.
 This page is generated from `jaxprune/report/schema.py`.

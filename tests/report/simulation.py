@@ -1,7 +1,7 @@
 """A run folder with per-example outputs whose true accuracy and calibration error are known.
 
-The confidence of every network is the same for an image, u in [0.6, 1]; it is right with the probability u - gap, so its
-true calibration error is `abs(gap)` and its true accuracy 0.8 - gap. Networks share the luck of an image.
+Every network has the same confidence on an image, u in [0.6, 1], and is right with the probability u - gap: its true
+calibration error is `abs(gap)` and its true accuracy 0.8 - gap. Networks share the luck of an image.
 """
 
 import json
