@@ -31,7 +31,11 @@ def gather(runs: Sequence[Run]) -> Contents:
         table = tables.results(records)
         results.append(table)
         families = list(tables.families(table))
-        sections += [_section(folder, study, family, run) for family in families]
+        in_full = len({family["dataset"].iloc[0] for family in families}) > 1 or len(families) == 1
+        for family in families:
+            name = family["arm"].iloc[0]
+            label = f"{family['dataset'].iloc[0]}, {words.arm(family)}" if in_full else name
+            sections.append(_section(folder, study, family, run, label))
     labels = [section.label for section in sections]
     several = len(runs) > 1
     if several:
@@ -61,9 +65,8 @@ def gather(runs: Sequence[Run]) -> Contents:
     return Contents(name, data, sections, shared)
 
 
-def _section(folder: epath.Path, study: Mapping[str, Any], family: pd.DataFrame, run: str) -> Section:
+def _section(folder: epath.Path, study: Mapping[str, Any], family: pd.DataFrame, run: str, label: str) -> Section:
     evidence = Evidence(family, folder)
-    label = f"{family['dataset'].iloc[0]}, {words.arm(family)}"
     prefix = "-".join(words.file_stem(name) for name in (run, *(family[key].iloc[0] for key in tables.FAMILY)) if name)
     return Section(
         label=f"{run}: {label}" if run else label,

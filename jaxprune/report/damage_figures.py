@@ -48,15 +48,13 @@ def of_classes(family: pd.DataFrame, evidence: Evidence, name: str) -> list[Plot
         ).pivot(index="class", columns="sparsity", values="change")
         grid = grid.reindex([_name(each.label, class_names) for each in last])
         colour_map = theme.diverging()
-        panels.append(
-            heat_maps.panel(f"{title}, every sparsity", grid, colour_map, norm, method=index, say="{:+.1f}".format)
-        )
+        panels.append(heat_maps.panel(f"{title}, every sparsity", grid, colour_map, norm, method=index, signed=True))
     significant = sum(each.is_significant for each in changes)
     caption = words.caption(
-        "Change of the clean accuracy of each class from the dense to the pruned network, in points, on the same images, "
-        f"most damaged class first. Networks {words.stage(evidence.stage)}.",
-        f"{significant} of {words.counted(len(changes), 'change')} differ from zero after Holm's correction; filled marks "
-        "are among them.",
+        "Change of the clean accuracy of each class from the dense to the pruned network, in points, on the same "
+        f"images, most damaged class first. Networks {words.stage(evidence.stage)}.",
+        f"{significant} of {words.counted(len(changes), 'change')} differ from zero after Holm's correction; filled "
+        "marks are among them.",
         words.evidence(family),
         words.intervals("Bars", {"accuracy": [each.estimate for each in changes]}),
     )

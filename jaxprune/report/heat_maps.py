@@ -1,6 +1,5 @@
 """Heat maps: corruption by corruption, and class by class, against sparsity."""
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -49,10 +48,10 @@ def panel(
     norm: colors.Normalize,
     *,
     method: int,
-    say: Callable[[float], str] = "{:.1f}".format,
+    signed: bool = False,
 ) -> Panel:
     """Returns a panel of cells with their values; the columns of `grid` are sparsities, its values in percent."""
-    draw = partial(_draw, grid=grid, colour_map=colour_map, norm=norm, say=say)
+    draw = partial(_draw, grid=grid, colour_map=colour_map, norm=norm, signed=signed)
     return Panel(title, draw, (theme.PANEL_INCHES[0], FRAME_INCHES + ROW_INCHES * len(grid)), method=method)
 
 
@@ -66,14 +65,14 @@ def _finite_range(values: np.ndarray) -> tuple[float, float]:
     return (finite.min(), finite.max()) if finite.size else (0.0, PERCENT)
 
 
-def _draw(axes: Axes, *, grid: pd.DataFrame, colour_map, norm, say) -> None:
+def _draw(axes: Axes, *, grid: pd.DataFrame, colour_map, norm, signed: bool) -> None:
     axes.pcolormesh(grid.to_numpy(), cmap=colour_map, norm=norm, edgecolors="none")
     for (row, column), value in np.ndenumerate(grid.to_numpy()):
         known = np.isfinite(value)
         axes.text(
             column + 0.5,
             row + 0.5,
-            say(value) if known else words.UNKNOWN,
+            words.number(value / PERCENT, signed=signed),
             color=theme.readable_on(colour_map(norm(value))) if known else INK,
             ha="center",
             va="center",

@@ -154,9 +154,9 @@ def _gallery(section: Section) -> dict[str, Any] | None:
     pruned = ", ".join(findings.label(network) for network in networks)
     caption = words.caption(
         "Test images as the networks saw them, with the prediction and its confidence: dense, and at the highest "
-        f"sparsity of each method ({pruned}), {words.stage(evidence.stage)}, seed {seed}; wrong ones are struck through. "
-        "Single images, chosen among those that dense and pruned networks part on: n "
-        f"= {len(lines)}, 1 seed, no interval."
+        f"sparsity of each method ({pruned}), {words.stage(evidence.stage)}, seed {seed}; wrong ones are struck "
+        "through. Single images, chosen among those that dense and pruned networks part on: "
+        f"n = {len(lines)}, 1 seed, no interval."
     )
     return {"lines": list(lines.values()), "caption": caption}
 

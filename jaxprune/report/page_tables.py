@@ -170,9 +170,7 @@ def comparisons(verdict: Verdict) -> Table:
     rest = len(verdict.comparisons) - len(shown)
     caption = words.caption(
         "p-values are Holm's for all comparisons of the verdict, and decide; the intervals are not corrected.",
-        f"The first {len(shown)}; verdicts.csv has {words.counted(rest, 'more')[:-1] if rest > 1 else '1 more'}."
-        if rest
-        else "",
+        f"The first {len(shown)} of {len(verdict.comparisons)}; verdicts.csv has all." if rest else "",
     )
     return Table("Comparisons", caption, columns, lines)
 
@@ -198,8 +196,8 @@ def exemplars(found: Sequence[Exemplars], rows: pd.DataFrame) -> Table:
             ]
         )
     caption = words.caption(
-        "Clean images whose most frequent prediction over the seeds differs between dense and pruned networks (Hooker et "
-        "al. 2019). Networks of other seeds part on some images too, pruned or not: the number is not pruning's alone.",
+        "Clean images whose most frequent prediction over the seeds differs between dense and pruned networks (Hooker "
+        "et al. 2019). Networks of other seeds part on some images too, pruned or not: not all is pruning's doing.",
         "One seed: every image whose prediction flips." if found[0].num_seeds == 1 else "",
         words.evidence(rows),
         "The numbers are counts of these images, without an interval.",

@@ -39,8 +39,8 @@ def diagrams(family: pd.DataFrame, evidence: Evidence, name: str) -> list[Plot]:
     if not panels:
         return []
     caption = words.caption(
-        "Accuracy of the images of each confidence, in 10 equal-width bins. On the diagonal a network is right as often "
-        "as it says, below it is overconfident. Of the sparsities the middle and the highest are shown. "
+        "Accuracy of the images of each confidence, in 10 equal-width bins. On the diagonal a network is right as "
+        "often as it says, below it is overconfident. Of the sparsities the middle and the highest are shown. "
         f"Networks {words.stage(evidence.stage)}.",
         words.evidence(family),
         "Bars: 95 % Wilson interval over the images of one test set, mean over seeds; bins of less than one image are "

@@ -75,8 +75,8 @@ def _arm(name: str, parts: Sequence[tuple[str, pd.DataFrame, Evidence]]) -> Tabl
     caption = words.caption(
         f"Networks that all the runs have, on the {words.counted(len(common), 'test set')} that all have "
         f"({words.counted(len(corrupted), 'corrupted one')}); {sizes}.",
-        "In brackets 95 % intervals; those of the difference take the runs as independent, which is wider than the truth "
-        "where they share images. ECE with 10 equal-width bins.",
+        "In brackets 95 % intervals; those of the difference take the runs as independent, which is wider than the "
+        "truth where they share images. ECE with 10 equal-width bins.",
     )
     return Table(f"Side by side: {name}", caption, columns, lines)
 

@@ -67,8 +67,8 @@ def _plot(name: str, title: str, parts, series: dict[str, int]) -> Plot:
     rows = pd.concat([family for family, _, _ in parts])
     stages = {evidence.stage for _, evidence, _ in parts}
     caption = words.caption(
-        "Each network by its size and what it keeps; crosses are dense networks. Rings mark the front: no other network "
-        "of the panel is both smaller and better. A masked weight is no parameter that counts here, but saves no "
+        "Each network by its size and what it keeps; crosses are dense networks. Rings mark the front: no other "
+        "network of the panel is both smaller and better. A masked weight is no non-zero parameter, but saves no "
         f"multiply-accumulate. Networks {' or '.join(words.stage(stage) for stage in sorted(stages))}.",
         words.evidence(rows) if len(parts) == 1 else "",
         words.intervals("Bars", estimates),

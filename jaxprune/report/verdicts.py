@@ -11,6 +11,7 @@ STATES = HOLDS, CONTRADICTED, NOT_SETTLED, NO_INTERVAL = "holds", "contradicted"
 BELOW, ABOVE = "below", "above"
 POINTS, PERCENT, RISE = "points", "percent", "rise"
 SIGNIFICANCE = 1 - resampling.LEVEL
+ONE_POINT = 0.01
 # A claim about a method is one about networks of other seeds too.
 MIN_SEEDS = 2
 
@@ -101,7 +102,8 @@ def interval(comparison: Comparison) -> str:
 
 def threshold(comparison: Comparison) -> str:
     """Returns the claim of a comparison, for example `below 0 points`."""
-    unit = "points" if comparison.unit == POINTS else "%"
+    unit = "point" if abs(comparison.null) == ONE_POINT else "points"
+    unit = unit if comparison.unit == POINTS else "%"
     text = (
         f"{100 * comparison.null:+g}" if comparison.unit == POINTS and comparison.null else f"{100 * comparison.null:g}"
     )
@@ -138,8 +140,10 @@ def _summary(question: Question, comparisons: Sequence[Comparison]) -> str:
     noun = "comparison" if total == 1 else "comparisons"
     out = [f"{words.as_start(first.quantity)} is {threshold(first)} in {share} {noun}."]
     if not question.needs_all:
-        best = max(comparisons, key=lambda each: (each.estimate.has_interval, _excess(each)))
-        return f"{out[0]} Furthest: {named(best)}."
+        known = [each for each in comparisons if each.estimate.has_interval] or comparisons
+        best = min(known, key=lambda each: (each.p_value if each.estimate.has_interval else 1.0, -_excess(each)))
+        p_value = f", p {words.p_value(best.p_value)}" if best.estimate.has_interval else ""
+        return f"{out[0]} Clearest: {named(best)}{p_value}."
     if of[HOLDS]:
         out.append(f"Closest to the limit: {named(min(of[HOLDS], key=_excess))}.")
     for state, opening in ((CONTRADICTED, "Contradicted"), (NOT_SETTLED, "Not settled"), (NO_INTERVAL, "Unknown")):

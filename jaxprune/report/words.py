@@ -148,7 +148,9 @@ def evidence(rows: pd.DataFrame) -> str:
     """Returns what the numbers stand on: data set, architecture, n and seeds."""
     if rows.empty:
         return "No network was measured on all test sets yet."
-    data, model = rows["dataset"].iloc[0], arm(rows)
+    data = ", ".join(dict.fromkeys(rows["dataset"]))
+    names = [arm(each) for _, each in rows.groupby("arm", sort=False)]
+    model = names[0] if len(names) == 1 else counted(len(names), "arm")
     seeds = sorted(int(seed) for seed in rows["seed"].unique())
     listed = ", ".join(map(str, seeds))
     return (
