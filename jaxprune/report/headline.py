@@ -14,7 +14,7 @@ MARGIN_WORDS = f"1{words.UNIT_SPACE}point"
 def sentences(family: pd.DataFrame) -> list[str]:
     """Returns the headline of one data set and architecture, the most important sentence first."""
     table = tables.summary(family)
-    stage = tables.stages(family)[0]
+    stage = tables.main_stage(family)
     dense = tables.baseline(table, stage)
     if dense.empty:
         return ["The dense network was not measured, so nothing can be compared with it yet.", *_caveats(family, None)]

@@ -8,51 +8,36 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 
-from jaxprune.report import headline, protocol, tables, theme, words
+from jaxprune.report import damage, findings, headline, page_tables, pictures, protocol, tables, theme, verdicts, words
+from jaxprune.report.evidence import Evidence
+from jaxprune.report.page_tables import Table
+from jaxprune.report.verdicts import Verdict
 
 TEMPLATE = "report.html.jinja"
-# What the tables by severity show: the measure, its name, and what its caption adds.
-SEVERITY_TABLES = (
-    ("accuracy", "accuracy", ""),
-    ("ece_equal_width_10", "calibration error (ECE)", "10 equal-width bins."),
-)
-# An unknown value sorts below every measured one.
-BELOW_ALL = -1.0
-MEGA = 1e6
+OUTCOME_SIGNS = {verdicts.CONFIRMED: "✓", verdicts.NOT_CONFIRMED: "✗", verdicts.NOT_ENOUGH: "?"}
 
 
 class Section(NamedTuple):
-    """What is shown of one data set and architecture: its rows and its figures."""
+    """What is shown of one data set and arm of a run: its rows, what follows from them, and its figures."""
 
+    label: str
+    prefix: str
+    study: Mapping[str, Any]
     rows: pd.DataFrame
+    evidence: Evidence
+    verdicts: Sequence[Verdict]
     plots: Sequence[theme.Plot]
 
 
-class Cell(NamedTuple):
-    """What is read, and the value that a click on the column sorts by."""
+class Shared(NamedTuple):
+    """What is shown of all sections together, where there are several."""
 
-    text: str
-    order: float | str
-
-
-class Column(NamedTuple):
-    """A heading, and whether its cells are numbers."""
-
-    label: str
-    is_number: bool = True
+    plots: Sequence[theme.Plot]
+    tables: Sequence[Table]
 
 
-class Table(NamedTuple):
-    """A captioned table whose columns can be sorted."""
-
-    title: str
-    caption: str
-    columns: Sequence[Column]
-    lines: Sequence[Sequence[Cell]]
-
-
-def render(study: Mapping[str, Any], sections: Sequence[Section]) -> str:
-    """Returns the whole page. `study` may lack any key; nothing of it is trusted as HTML."""
+def render(name: str, sections: Sequence[Section], shared: Shared) -> str:
+    """Returns the whole page. What a study says of itself may lack any key, and nothing of it is trusted as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -61,48 +46,160 @@ def render(study: Mapping[str, Any], sections: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(TEMPLATE).render(
-        name=str(study.get("study") or sections[0].rows["study"].iloc[0]),
-        facts=_facts(study, sections),
-        sections=[_section(section, study) for section in sections],
-        provenance=_provenance(study, sections),
-        versions=_mapping(study, "versions"),
-        seconds={key: _seconds(value) for key, value in _mapping(study, "seconds").items()},
-        config=json.dumps(study["config"], indent=2, default=str) if study.get("config") else "",
+        name=name,
+        facts=_facts(sections),
+        findings=_findings(sections),
+        labels=[section.label for section in sections],
+        signs=OUTCOME_SIGNS,
+        shared_figures=[(plot, theme.svgs(plot)) for plot in shared.plots],
+        shared_tables=shared.tables,
+        sections=[_section(section) for section in sections],
+        runs=[_run(run) for run in _one_per_run(sections)],
         palette=theme.palette(),
     )
 
 
-def _section(section: Section, study: Mapping[str, Any]) -> dict[str, Any]:
+def section_tables(section: Section) -> list[Table]:
+    """Returns the tables of a section."""
+    out = [page_tables.networks(section.rows), *page_tables.severities(section.rows)]
+    exemplars = damage.exemplars(section.evidence)
+    return [*out, page_tables.exemplars(exemplars, section.rows)] if exemplars else out
+
+
+def _section(section: Section) -> dict[str, Any]:
     rows = section.rows
+    methods = [words.method(method) for method in tables.methods(rows)]
     return {
-        "title": f"{rows['dataset'].iloc[0]}, {words.arm(rows)}",
+        "title": section.label,
+        "anchor": f"section-{section.prefix}",
         "headline": headline.sentences(rows),
-        "protocol": protocol.compare(rows, study),
+        "protocol": protocol.compare(rows, section.study),
+        "methods": methods if len(methods) > 1 else [],
         "figures": [(plot, theme.svgs(plot)) for plot in section.plots],
-        "tables": [_networks(rows), *_severities(rows)],
+        "tables": section_tables(section),
+        "exemplars": _exemplars(section),
+        "gallery": _gallery(section),
     }
 
 
-def _facts(study: Mapping[str, Any], sections: Sequence[Section]) -> list[str]:
+def _findings(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """Returns every question that some section answers, with the answers of each section."""
+    out = []
+    for question in findings.QUESTIONS:
+        by_section = [[each for each in section.verdicts if each.question == question] for section in sections]
+        if not any(by_section):
+            continue
+        answers = [
+            {
+                "section": section.label if len(sections) > 1 else "",
+                "verdict": verdict,
+                "table": page_tables.comparisons(verdict),
+            }
+            for section, found in zip(sections, by_section, strict=True)
+            for verdict in found
+        ]
+        out.append({"question": question, "answers": answers, "by_section": by_section})
+    return out
+
+
+def _exemplars(section: Section) -> list[dict[str, Any]]:
+    """Returns the pictures of the exemplars of the most pruned network of each method."""
+    known = pictures.read(section.evidence.run_dir)
+    if not known.exemplars:
+        return []
+    last = {each.network.method: each for each in damage.exemplars(section.evidence)}
+    out = []
+    for method, each in last.items():
+        place = {int(index): i for i, index in enumerate(each.index)}
+        shown = [index for index in pictures.ordered(each) if index in known.exemplars][: pictures.MAX_EXEMPLARS]
+        out.append(
+            {
+                "title": f"{words.as_start(words.method(method))}, {words.sparsity(each.network.sparsity)} sparse",
+                "images": [
+                    {
+                        "uri": pictures.data_uri(known.exemplars[index]),
+                        "label": _class_name(known, each.labels[place[index]]),
+                        "dense": _class_name(known, each.dense_prediction[place[index]]),
+                        "pruned": _class_name(known, each.pruned_prediction[place[index]]),
+                        "index": index,
+                    }
+                    for index in shown
+                ],
+                "total": len(each.index),
+            }
+        )
+    return [each for each in out if each["images"]]
+
+
+def _gallery(section: Section) -> dict[str, Any] | None:
+    """Returns images under corruptions, with what the dense and the most pruned network of a method say of them."""
+    known, evidence = pictures.read(section.evidence.run_dir), section.evidence
+    dense = evidence.dense()
+    kinds = [evidence.networks(granularity=kind) for kind in ("weights", "channels")]
+    networks = [each[-1] for kind in kinds for each in kind.values()]
+    if not known.gallery or dense is None:
+        return None
+    seed, lines = evidence.seeds[0], {}
+    for (index, test_set), image in known.gallery.items():
+        corruption, _, severity = test_set.rpartition("-")
+        name = words.plain(corruption) if severity == "0" else f"{words.plain(corruption)} {severity}"
+        says = []
+        for network in (dense, *networks):
+            found = evidence.outputs_of(network, seed, (corruption, int(severity)))
+            if found is not None:
+                who = "dense" if network == dense else f"{words.sparsity(network.sparsity)}"
+                label = _class_name(known, found.prediction[index])
+                says.append((who, f"{label} {found.confidence[index]:.0%}", bool(found.correct[index])))
+        lines.setdefault(index, []).append({"name": name, "uri": pictures.data_uri(image), "says": says})
+    pruned = ", ".join(findings.label(network) for network in networks)
+    caption = words.caption(
+        "Test images as the networks saw them, with the prediction and its confidence: dense, and at the highest "
+        f"sparsity of each method ({pruned}), {words.stage(evidence.stage)}, seed {seed}; wrong ones are struck "
+        "through. Single images, chosen among those that dense and pruned networks part on: "
+        f"n = {len(lines)}, 1 seed, no interval."
+    )
+    return {"lines": list(lines.values()), "caption": caption}
+
+
+def _class_name(known: pictures.Pictures, label: int) -> str:
+    return known.class_names[label] if label < len(known.class_names) else f"class {label}"
+
+
+def _facts(sections: Sequence[Section]) -> list[str]:
     rows = pd.concat([section.rows for section in sections])
-    networks = rows[[*tables.NETWORK, "seed"]].drop_duplicates()
+    networks = sum(len(section.rows[[*tables.NETWORK, "seed"]].drop_duplicates()) for section in sections)
+    studies = _one_per_run(sections)
+    known = [str(run.study[key]) for run in studies for key in ("created", "device", "precision") if run.study.get(key)]
     return [
-        *(str(study[key]) for key in ("created", "device", "precision") if study.get(key)),
-        words.counted(len(networks), "network"),
+        *dict.fromkeys(known),
+        *([words.counted(len(sections), "arm")] if len(sections) > 1 else []),
+        words.counted(networks, "network"),
         words.counted(rows["seed"].nunique(), "seed"),
         f"{words.counted(len(rows), 'measurement')} on {words.span(rows['n'])} images each",
     ]
 
 
-def _provenance(study: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, str]:
+def _one_per_run(sections: Sequence[Section]) -> list[Section]:
+    return list({str(section.evidence.run_dir): section for section in reversed(sections)}.values())[::-1]
+
+
+def _run(section: Section) -> dict[str, Any]:
+    study = section.study
     known = {
+        "Folder": section.evidence.run_dir and section.evidence.run_dir.name,
         "Command": study.get("command"),
         "Created": study.get("created"),
         "Device": study.get("device"),
         "Precision": study.get("precision"),
-        "Config hash": sections[0].rows["config_hash"].iloc[0],
+        "Config hash": section.rows["config_hash"].iloc[0],
     }
-    return {label: str(value) if value else "not recorded" for label, value in known.items()}
+    return {
+        "name": str(study.get("study") or section.rows["study"].iloc[0]),
+        "provenance": {label: str(value) if value else "not recorded" for label, value in known.items()},
+        "versions": _mapping(study, "versions"),
+        "seconds": {key: _seconds(value) for key, value in _mapping(study, "seconds").items()},
+        "config": json.dumps(study["config"], indent=2, default=str) if study.get("config") else "",
+    }
 
 
 def _mapping(study: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -112,88 +209,3 @@ def _mapping(study: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _seconds(value: Any) -> str:
     return f"{value:,.1f}{words.UNIT_SPACE}s" if isinstance(value, int | float) else str(value)
-
-
-def _networks(rows: pd.DataFrame) -> Table:
-    table = tables.summary(rows)
-    has_interval = table["clean_accuracy_low"].notna().any()
-    has_corrupted = (rows["corruption"] != tables.CLEAN).any()
-    columns = [
-        *(Column("Method", False), Column("Stage", False), Column("Sparsity, %"), Column("Achieved, %")),
-        *(Column("Non-zero parameters"), Column("Multiply-accumulates, M"), Column("Seeds")),
-        Column("Clean accuracy, %"),
-        *([Column("95 % interval")] if has_interval else []),
-        *(Column("Clean ECE, equal-width, %"), Column("Clean ECE, equal-mass, %")),
-        *([Column("Corrupted accuracy, %"), Column("Corrupted ECE, %")] if has_corrupted else []),
-    ]
-    lines = []
-    for _, network in table.iterrows():
-        low, high = network["clean_accuracy_low"], network["clean_accuracy_high"]
-        interval = f"{words.number(low)} to {words.number(high)}" if pd.notna(low) else words.UNKNOWN
-        lines.append(
-            [
-                *_name(network),
-                Cell(f"{100 * network['sparsity']:.4g}", network["sparsity"]),
-                Cell(f"{100 * network['sparsity_achieved']:.2f}", network["sparsity_achieved"]),
-                Cell(f"{network['num_nonzero']:,.0f}", network["num_nonzero"]),
-                Cell(f"{network['multiply_accumulates'] / MEGA:,.2f}", network["multiply_accumulates"]),
-                Cell(f"{network['clean_seeds']}", network["clean_seeds"]),
-                _measured(network, "clean_accuracy"),
-                *([Cell(interval, low if pd.notna(low) else BELOW_ALL)] if has_interval else []),
-                _measured(network, "clean_ece_equal_width_10"),
-                _measured(network, "clean_ece_equal_mass_10"),
-                *(
-                    [_measured(network, "corrupted_accuracy"), _measured(network, "corrupted_ece_equal_width_10")]
-                    if has_corrupted
-                    else []
-                ),
-            ]
-        )
-    seeds = words.seeds_per_network(rows)
-    caption = words.caption(
-        "Sparsity is the fraction of prunable weights, or of the channels of the layers that a method prunes, removed. "
-        "Non-zero parameters count the whole network; multiply-accumulates are those of its convolutions and matrix "
-        "products for one image, and a masked weight still costs them.",
-        "The interval is Wilson's over the test images." if has_interval else "",
-        "Values after ± are standard deviations over seeds." if seeds.max() > 1 else "One seed: no deviation is known.",
-        "Corrupted values are means over all corruptions and severities, ECE with 10 equal-width bins."
-        if has_corrupted
-        else "",
-        words.evidence(rows),
-    )
-    return Table("All networks", caption, columns, lines)
-
-
-def _severities(rows: pd.DataFrame) -> list[Table]:
-    severity = tables.by_severity(rows)
-    if not (severity["severity"] > 0).any():
-        return []
-    levels = sorted(severity["severity"].unique())
-    headings = ["Clean" if level == 0 else f"Severity {level}" for level in levels]
-    columns = [Column("Method", False), Column("Stage", False), Column("Sparsity, %"), *map(Column, headings)]
-    out = []
-    for measure, noun, note in SEVERITY_TABLES:
-        lines = []
-        for _, network in severity.groupby(tables.NETWORK, sort=False):
-            first = network.iloc[0]
-            by_level = network.set_index("severity").reindex(levels)
-            name = [*_name(first), Cell(f"{100 * first['sparsity']:.4g}", first["sparsity"])]
-            lines.append([*name, *(_measured(line, measure) for _, line in by_level.iterrows())])
-        caption = words.caption(
-            f"Mean {noun} in % over the corruptions at each severity.",
-            note,
-            words.evidence(rows),
-        )
-        out.append(Table(f"Corrupted {noun} by severity", caption, columns, lines))
-    return out
-
-
-def _name(network: pd.Series) -> list[Cell]:
-    method, stage = words.method(network["method"]), words.stage(network["stage"])
-    return [Cell(method, method), Cell(stage, stage)]
-
-
-def _measured(line: pd.Series, measure: str) -> Cell:
-    mean, sd = line[f"{measure}_mean"], line[f"{measure}_sd"]
-    text = words.measured(mean, sd).removesuffix(f"{words.UNIT_SPACE}%")
-    return Cell(text, mean if pd.notna(mean) else BELOW_ALL)

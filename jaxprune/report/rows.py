@@ -1,42 +1,12 @@
 """Reading what a study leaves behind: `rows.jsonl` (one measured network x test set per line) and `study.json`."""
 
 import json
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-SCHEMA_VERSION = 2
-
-TEXTS = ("study", "config_hash", "dataset", "arm", "model", "method", "granularity", "stage", "corruption")
-COUNTS = (
-    *("seed", "severity", "n", "num_parameters", "num_nonzero", "size_bytes"),
-    *("multiply_accumulates", "multiply_accumulates_nonzero"),
-)
-FRACTIONS = ("sparsity", "sparsity_achieved")
-# What names one measurement; two rows that agree in all of it would be counted twice.
-IDENTITY = ("dataset", "arm", "method", "sparsity", "stage", "seed", "corruption", "severity")
-# May be null where a network has diverged.
-METRICS = (
-    "negative_log_likelihood",
-    "brier_score",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "mean_confidence",
-    "signed_calibration_gap",
-    "ece_equal_width_10",
-    "ece_equal_width_15",
-    "ece_equal_mass_10",
-    "ece_equal_mass_15",
-)
-# The range of what is not a fraction in [0, 1].
-RANGES = {
-    "negative_log_likelihood": (0.0, float("inf")),
-    "brier_score": (0.0, 2.0),
-    "signed_calibration_gap": (-1.0, 1.0),
-}
+from jaxprune.report import schema
 
 Row = dict[str, Any]
 
@@ -58,12 +28,12 @@ def read(run_dir: epath.Path) -> list[Row]:
             continue
         where = f"{path} line {line_number}"
         row = _parse(line, where)
-        _check(row, where)
-        identity = tuple(row[field] for field in IDENTITY)
+        schema.check(row, where)
+        identity = tuple(row[field] for field in schema.IDENTITY)
         if identity in first_line:
             raise ValueError(
                 f"{where} measures the same network on the same test set as line {first_line[identity]} "
-                f"({', '.join(f'{field}={row[field]}' for field in IDENTITY)}); delete one of the two lines"
+                f"({', '.join(f'{field}={row[field]}' for field in schema.IDENTITY)}); delete one of the two lines"
             )
         first_line[identity] = line_number
         rows.append(row)
@@ -111,37 +81,3 @@ def _parse(line: bytes, where: str) -> Row:
     if not isinstance(row, dict):
         raise ValueError(f"{where} holds a {type(row).__name__} where a JSON object is needed; delete that line")
     return row
-
-
-def _check(row: Row, where: str) -> None:
-    version = row.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ValueError(
-            f"{where} has schema_version {version!r}; this jaxprune reads version {SCHEMA_VERSION}; "
-            "use the jaxprune that wrote it, or run the study again in a new folder"
-        )
-    fields = (*TEXTS, *COUNTS, *FRACTIONS, *METRICS)
-    missing = [field for field in fields if field not in row]
-    if missing:
-        raise ValueError(f"{where} lacks {', '.join(missing)}; run the study again in a new folder")
-    problem = next(filter(None, (_problem(field, row[field]) for field in fields)), None)
-    if problem is None and (row["corruption"] == "clean") != (row["severity"] == 0):
-        problem = (
-            f"corruption {row['corruption']!r} with severity {row['severity']}; severity 0 and 'clean' go together"
-        )
-    if problem:
-        raise ValueError(f"{where}: {problem}; delete that line and run the study again")
-
-
-def _problem(field: str, value: Any) -> str | None:
-    if field in TEXTS:
-        return None if isinstance(value, str) and value else f"{field} is {value!r}; it must be a name"
-    if field in METRICS and (value is None or value != value):
-        return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return f"{field} is {value!r}; it must be a number"
-    if field in COUNTS:
-        whole = isinstance(value, int) and value >= 0
-        return None if whole else f"{field} is {value!r}; it must be a whole number of 0 or more"
-    low, high = RANGES.get(field, (0.0, 1.0))
-    return None if low <= value <= high else f"{field} is {value!r}; it must lie in [{low:g}, {high:g}]"

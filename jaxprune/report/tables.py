@@ -5,13 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-from jaxprune.report.rows import METRICS
+from jaxprune.report.schema import CLEAN, METRICS
 
-CLEAN = "clean"
 DENSE = "dense"
 # The control of each kind of method: the same number of weights or channels, chosen at random.
 RANDOM = {"weights": "random", "channels": "channel_random"}
 AS_TRAINED, PRUNED, RECALIBRATED, FINE_TUNED = "dense", "pruned", "recalibrated", "fine_tuned"
+SCRATCH, TEMPERATURE = "scratch", "temperature"
+# Of these stages the first that was measured is the one that the figures and verdicts are about.
+_MAIN_STAGES = (FINE_TUNED, RECALIBRATED, PRUNED)
 
 FAMILY = ["dataset", "arm"]
 NETWORK = [*FAMILY, "method", "stage", "sparsity"]
@@ -20,7 +22,7 @@ MEASURES = ["accuracy", "ece_equal_width_10", "ece_equal_mass_10", "negative_log
 
 # The dense network comes first and the random control last, whatever the methods between them are called.
 _METHOD_RANK = {DENSE: 0, **dict.fromkeys(RANDOM.values(), 2)}
-_STAGE_RANK = {AS_TRAINED: 0, PRUNED: 1, RECALIBRATED: 2, FINE_TUNED: 4}
+_STAGE_RANK = {AS_TRAINED: 0, PRUNED: 1, RECALIBRATED: 2, FINE_TUNED: 4, SCRATCH: 5, TEMPERATURE: 6}
 _RANKS = {"method": (_METHOD_RANK, 1), "stage": (_STAGE_RANK, 3), "corruption": ({CLEAN: 0}, 1)}
 
 
@@ -130,6 +132,12 @@ def stages(table: pd.DataFrame) -> list[str]:
     pruned = table[table["method"] != DENSE]
     ordered = in_order((table if pruned.empty else pruned)[["stage"]].drop_duplicates(), ["stage"])
     return list(ordered["stage"])[::-1]
+
+
+def main_stage(table: pd.DataFrame) -> str:
+    """Returns the stage that the figures and verdicts are about: after fine-tuning, where that was measured."""
+    measured = stages(table)
+    return next((stage for stage in _MAIN_STAGES if stage in measured), measured[0])
 
 
 def baseline(table: pd.DataFrame, stage: str) -> pd.DataFrame:

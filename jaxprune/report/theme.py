@@ -2,12 +2,15 @@
 
 import html
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib import colors
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
@@ -19,6 +22,9 @@ INTERFACE = {
     "muted": ("#5a616b", "#a3a9b2"),
     "grid": ("#dcdfe3", "#363c45"),
     "accent": ("#0b5c94", "#7cc4f2"),
+    # Okabe and Ito's green and vermilion, with the contrast that text needs.
+    "yes": ("#00694d", "#2fcb9c"),
+    "no": ("#a34700", "#ff8b3d"),
 }
 # Okabe and Ito's colour-blind-safe palette (Wong 2011, Nature Methods 8:441), lifted for the dark page.
 SERIES = (
@@ -33,13 +39,16 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Steps of viridis that stand out from white, and from the dark page.
 RAMP_STEPS = 12
 RAMP_LIGHT, RAMP_DARK = (0.80, 0.0), (0.35, 1.0)
-HEAT_MAP = "cividis"
+HEAT_MAP, DIVERGING = "cividis", "PuOr"
 
 # Of red, green and blue (WCAG 2, relative luminance).
 LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
 
 PANEL_INCHES = (4.6, 3.5)
 PNG_DPI = 160
+# What the pointer meets: larger than a marker, and with nothing to see.
+TIP_POINTS, TIP_COLOUR = 11, (0.0, 0.0, 0.0, 0.0)
+NOTE_PREFIX = "note-"
 # What fits on one line of a legend as wide as a panel: this many characters, of which a line's sample takes some.
 LEGEND_CHARACTERS, LEGEND_HANDLE_CHARACTERS = 66, 8
 
@@ -81,6 +90,9 @@ class Panel:
     title: str
     draw: Callable[[Axes], None]
     inches: tuple[float, float] = PANEL_INCHES
+    # The page shows the panels of one choice at a time (a stage, for instance), and hides those of methods not wanted.
+    choice: str = ""
+    method: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,39 @@ class Plot:
     panels: tuple[Panel, ...]
     columns: int = 2
 
+    @property
+    def choices(self) -> list[str]:
+        """What the panels are chosen by, the first one shown first."""
+        return list(dict.fromkeys(panel.choice for panel in self.panels))
+
+
+def tip(axes: Axes, x: float, y: float, text: str, *, method: int | None = None) -> None:
+    """Puts a text on a point of the drawing, which the page shows where the pointer or finger is."""
+    if math.isfinite(x) and math.isfinite(y):
+        (spot,) = axes.plot([x], [y], marker="o", markersize=TIP_POINTS, color=TIP_COLOUR, linestyle="none", zorder=9)
+        of_method(spot, method)
+        _note(spot, text=text)
+
+
+def of_method(artist: Artist, method: int | None) -> None:
+    """Says which method an artist belongs to, by its number among the methods of the section, for the page to hide."""
+    if method is not None:
+        _note(artist, method=method)
+
+
+def _note(artist: Artist, **notes: Any) -> None:
+    """Keeps notes for the page beside an artist; its id leads to them when the drawing has become text."""
+    known = _notes(artist.get_figure(root=True))
+    name = artist.get_gid() or f"{NOTE_PREFIX}{len(known)}"
+    artist.set_gid(name)
+    known[name] = known.get(name, {}) | notes
+
+
+def _notes(figure: Figure) -> dict[str, dict[str, Any]]:
+    if not hasattr(figure, "_jaxprune_notes"):
+        figure._jaxprune_notes = {}
+    return figure._jaxprune_notes
+
 
 def ramp(step: int, steps: int) -> str:
     """Returns the colour of entry `step` of an ordered series of `steps`."""
@@ -103,6 +148,11 @@ def ramp(step: int, steps: int) -> str:
 def heat_map(*, reverse: bool) -> colors.Colormap:
     """Returns the colour map of heat maps, dark for low values, or for high ones with `reverse`."""
     return matplotlib.colormaps[f"{HEAT_MAP}_r" if reverse else HEAT_MAP]
+
+
+def diverging() -> colors.Colormap:
+    """Returns the colour map of changes: orange for losses, purple for gains."""
+    return matplotlib.colormaps[DIVERGING]
 
 
 def readable_on(background: tuple[float, ...]) -> str:
@@ -123,20 +173,22 @@ def palette() -> dict[str, tuple[str, str]]:
     return INTERFACE | series | steps
 
 
-def png(plot: Plot) -> bytes:
-    """Returns the figure as a PNG on white."""
+def files(plot: Plot) -> dict[str, bytes]:
+    """Returns the figure on white as `png` and `pdf`, all its panels together."""
     columns = min(plot.columns, len(plot.panels))
     lines = -(-len(plot.panels) // columns)
     width = columns * max(panel.inches[0] for panel in plot.panels)
     height = lines * max(panel.inches[1] for panel in plot.panels)
-    out = io.BytesIO()
+    png, pdf = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         cells = figure.subfigures(lines, columns, squeeze=False).ravel()
         for panel, cell in zip(plot.panels, cells, strict=False):
             _draw(panel, cell)
-        figure.savefig(out, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})
-    return out.getvalue()
+        figure.savefig(png, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})
+        figure.set_layout_engine("none")  # as laid out for the PNG
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return {"png": png.getvalue(), "pdf": pdf.getvalue()}
 
 
 def svgs(plot: Plot) -> list[str]:
@@ -152,6 +204,8 @@ def _svg(panel: Panel, prefix: str) -> str:
         figure.savefig(out, format="svg", transparent=True)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
+    for name, notes in _notes(figure).items():
+        svg = svg.replace(f'<g id="{name}">', _group(**notes), 1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s(?:xmlns(?::xlink)?|version)="[^"]*"', "", svg)
     svg = svg.replace("xlink:href", "href")
@@ -163,6 +217,12 @@ def _svg(panel: Panel, prefix: str) -> str:
         svg = svg.replace(light, f"var(--{name})")
     attributes = f'role="img" aria-label="{html.escape(panel.title)}"'
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: attributes, svg, count=1)
+
+
+def _group(*, text: str | None = None, method: int | None = None) -> str:
+    """Returns the opening of an SVG group: hidden with its method, and a text for the pointer."""
+    attributes = "" if method is None else f' data-method="{method}"'
+    return f"<g{attributes}>" if text is None else f'<g class="tip"{attributes}><title>{html.escape(text)}</title>'
 
 
 def _draw(panel: Panel, figure: FigureBase) -> None:

@@ -2,15 +2,22 @@
 
 import math
 import re
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from jaxprune.report import tables
+from jaxprune.report.resampling import Estimate
 
 UNKNOWN = "–"
 # A number does not part from its unit at the end of a line.
 UNIT_SPACE = "\u00a0"
 MINUS = "\u2212"
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "%_&#${}"},
+    **{UNIT_SPACE: "~", MINUS: "$-$", "±": r"$\pm$", UNKNOWN: "--", "<": "$<$", ">": "$>$"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "“": "``", "”": "''"},
+}
 METHODS = {
     "dense": "dense",
     "random": "random masks",
@@ -30,6 +37,8 @@ STAGES = {
     "pruned": "before fine-tuning",
     "recalibrated": "with BatchNorm recalibrated",
     "fine_tuned": "after fine-tuning",
+    "scratch": "trained from scratch",
+    "temperature": "fine-tuned, with a temperature",
 }
 
 
@@ -139,7 +148,9 @@ def evidence(rows: pd.DataFrame) -> str:
     """Returns what the numbers stand on: data set, architecture, n and seeds."""
     if rows.empty:
         return "No network was measured on all test sets yet."
-    data, model = rows["dataset"].iloc[0], arm(rows)
+    data = ", ".join(dict.fromkeys(rows["dataset"]))
+    names = [arm(each) for _, each in rows.groupby("arm", sort=False)]
+    model = names[0] if len(names) == 1 else counted(len(names), "arm")
     seeds = sorted(int(seed) for seed in rows["seed"].unique())
     listed = ", ".join(map(str, seeds))
     return (
@@ -174,21 +185,56 @@ def seeds_per_network(rows: pd.DataFrame) -> pd.Series:
     return rows.groupby(tables.NETWORK)["seed"].nunique()
 
 
-def accuracy_interval(rows: pd.DataFrame) -> str:
-    """Returns what the bands of the clean figure mean."""
-    seeds = seeds_per_network(rows)
-    if seeds.max() == 1:
+def intervals(marks: str, estimates: Mapping[str, Sequence[Estimate]]) -> str:
+    """Returns what the bars or bands of a figure mean, for the estimates of each measure that it shows."""
+    known = {name: [each for each in found if each.has_interval] for name, found in estimates.items()}
+    unknown = [name for name, found in estimates.items() if found and not known[name]]
+    everything = [each for found in known.values() for each in found]
+    if not everything:
         return (
-            "Bands of accuracy: 95 % Wilson interval over the test images. One seed: the variation between seeds is "
-            "unknown, and the calibration error has no band."
+            "No interval can be given: that takes the outputs per image, or three seeds or more; the variation between "
+            "seeds is unknown."
         )
-    single = " (where there is one seed: the 95 % Wilson interval of accuracy)" if seeds.min() == 1 else ""
-    return f"Bands: one standard deviation over seeds{single}."
+    several = max(each.num_seeds for each in everything) > 1
+    images = all(each.has_images for each in everything)
+    over = "over test images and seeds" if images and several else "over test images" if images else "over seeds"
+    if not images and any(each.has_images for each in everything):
+        over = "over test images and seeds (over seeds alone where the outputs per image were not kept)"
+    text = f"{marks}: 95 % interval {over}."
+    if not several:
+        text += " One seed: the variation between seeds is unknown."
+    if unknown:
+        text += f" Of the {' and the '.join(unknown)} none can be given."
+    return text
 
 
-def seed_interval(rows: pd.DataFrame) -> str:
-    """Returns what the bars of the corrupted figures mean."""
-    seeds = seeds_per_network(rows)
-    if seeds.max() == 1:
-        return "One seed: the variation between seeds is unknown, so there are no bars."
-    return f"Bars: one standard deviation over seeds{', none where there is one seed' if seeds.min() == 1 else ''}."
+def p_value(value: float) -> str:
+    """Returns a p-value with two digits.
+
+    >>> p_value(0.0312), p_value(2e-7), p_value(float("nan"))
+    ('0.031', '< 0.001', '–')
+    """
+    if not math.isfinite(value):
+        return UNKNOWN
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def latex(text: str) -> str:
+    r"""Returns a text as LaTeX prints it.
+
+    >>> print(latex("50\xa0% of a_b"))
+    50~\% of a\_b
+    """
+    return "".join(LATEX.get(letter, letter) for letter in text)
+
+
+def amount(value: float) -> str:
+    """Returns a large number in short.
+
+    >>> amount(12_300_000), amount(78_000), amount(0)
+    ('12.3 M', '78 k', '0')
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g}"

@@ -1,29 +1,46 @@
-"""Everything a report leaves in the run's folder, each file written under a temporary name and then renamed."""
+"""Everything a report leaves in a folder, each file written under a temporary name and then renamed."""
 
+import importlib.util
+import io
 import os
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
 from jaxprune.report import rows
 
-FIGURES_DIR = "figures"
+FIGURES_DIR, TABLES_DIR, COMPARISON_DIR = "figures", "tables", "comparison"
 
 
-def write(run_dir: epath.PathLike) -> epath.Path:
-    """Returns the path of `report.html`, made from `rows.jsonl` and `study.json` of the folder `run_dir`.
+def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLike | None = None) -> epath.Path:
+    """Returns the path of `report.html`, made from the rows of one run folder, or of several side by side.
 
-    Writes `results.csv` (every row, in one fixed order), `summary.csv` (network by network, mean and standard
-    deviation over seeds; all values are fractions), `figures/*.png` and `report.html`. The same rows, in any order,
-    give the same bytes. `study.json` is optional: without it the page says that the provenance is unknown.
+    A run folder holds `rows.jsonl` and, where they are known, `study.json`, the outputs per image (see `outputs`) and
+    `images.npz` (see `pictures`); the page says what is missing. Written into `out`, by default the run's own folder,
+    or for several runs the folder `comparison` in the first one:
 
-    Raises `FileNotFoundError` if the folder or its rows are missing, `ValueError` if a row cannot be used, and
-    `ModuleNotFoundError` if the libraries of the `study` extra are not installed.
+    - `report.html`, which needs nothing but itself;
+    - `results.csv` (every row, in one fixed order), `summary.csv` (network by network, mean and standard deviation over
+      seeds; all values are fractions), `verdicts.csv` (every comparison of the verdicts), and, if pyarrow is installed,
+      `results.parquet`;
+    - `figures/` as PNG and PDF, `tables/` as LaTeX and Markdown.
+
+    The same rows, in any order, give the same bytes.
+
+    Raises `FileNotFoundError` if a folder or its rows are missing, `ValueError` if a row or an output cannot be used or
+    no run is given, and `ModuleNotFoundError` if the libraries of the `study` extra are not installed.
     """
-    run_dir = epath.Path(run_dir)
-    records = rows.read(run_dir)
-    study = rows.read_study(run_dir, config_hash=records[0]["config_hash"])
+    folders = [epath.Path(runs)] if isinstance(runs, str | os.PathLike) else [epath.Path(run) for run in runs]
+    if not folders:
+        raise ValueError("no run folder was given; give one, or several to be put side by side")
+    if len(set(map(str, folders))) < len(folders):
+        raise ValueError(f"a run folder is given twice: {', '.join(map(str, folders))}; give each once")
+    found = []
+    for folder in folders:
+        records = rows.read(folder)
+        found.append((folder, records, rows.read_study(folder, config_hash=records[0]["config_hash"])))
     try:
-        from jaxprune.report import figures, page, tables, theme
+        from jaxprune.report import contents, page, theme
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("jaxprune"):
             raise
@@ -32,23 +49,38 @@ def write(run_dir: epath.PathLike) -> epath.Path:
             name=error.name,
         ) from error
 
-    results = tables.results(records)
-    sections = [page.Section(family, figures.plots(family)) for family in tables.families(results)]
-    _write(run_dir / "results.csv", _csv(results))
-    _write(run_dir / "summary.csv", _csv(tables.summary(results)))
-    (run_dir / FIGURES_DIR).mkdir(parents=True, exist_ok=True)
-    for section in sections:
-        for plot in section.plots:
-            _write(run_dir / FIGURES_DIR / f"{plot.name}.png", theme.png(plot))
-    _write(run_dir / "report.html", page.render(study, sections).encode())
-    return run_dir / "report.html"
+    out = epath.Path(out) if out is not None else folders[0] if len(folders) == 1 else folders[0] / COMPARISON_DIR
+    content = contents.gather(found)
+    for name, table in content.data.items():
+        _write(out / f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
+    if importlib.util.find_spec("pyarrow"):
+        buffer = io.BytesIO()
+        content.data["results"].to_parquet(buffer, index=False)
+        _write(out / "results.parquet", buffer.getvalue())
+    plots = [*content.shared.plots, *(plot for section in content.sections for plot in section.plots)]
+    for plot in plots:
+        for kind, drawing in theme.files(plot).items():
+            _write(out / FIGURES_DIR / f"{plot.name}.{kind}", drawing)
+    for name, text in _tables(content):
+        _write(out / TABLES_DIR / name, text.encode())
+    _write(out / "report.html", page.render(content.name, content.sections, content.shared).encode())
+    return out / "report.html"
 
 
-def _csv(table) -> bytes:
-    return table.to_csv(index=False, lineterminator="\n").encode()
+def _tables(content) -> Iterator[tuple[str, str]]:
+    """Yields the name and text of each table, as Markdown and LaTeX."""
+    from jaxprune.report import page, page_tables, words
+
+    groups = [("all", content.shared.tables), *((each.prefix, page.section_tables(each)) for each in content.sections)]
+    for prefix, tables in groups:
+        for table in tables:
+            stem = f"{prefix}-{words.file_stem(table.title.lower())}"
+            yield f"{stem}.md", page_tables.markdown(table)
+            yield f"{stem}.tex", page_tables.latex(table)
 
 
 def _write(path: epath.Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         temporary.write_bytes(content)

@@ -75,9 +75,15 @@ def test_a_missing_field_is_named(run_folder, rows):
         ("sparsity", None, "sparsity is None; it must be a number"),
         ("seed", 0.5, "seed is 0.5; it must be a whole number"),
         ("seed", True, "seed is True; it must be a number"),
-        ("n", float("inf"), "n is inf; it must be a whole number of 0 or more"),
+        ("n", float("inf"), "n is inf; it must be a whole number of 1 or more"),
         ("method", "", "method is ''; it must be a name"),
         ("severity", 3, "severity 0 and 'clean' go together"),
+        ("granularity", "blocks", "granularity is 'blocks'; it must be one of none, weights, channels"),
+        ("stage", "fine-tuned", "must be one of dense, pruned, recalibrated, fine_tuned, scratch, temperature"),
+        ("num_nonzero", 10**9, "num_nonzero is 1000000000, more than num_parameters"),
+        ("accuracy", 0.1, "accuracy is 0.1, outside its own interval"),
+        ("num_correct", 401, "num_correct is 401, more than n, 400"),
+        ("finite", 1, "finite is 1; it must be true or false"),
     ],
 )
 def test_an_impossible_value_is_named(run_folder, rows, field, value, expected):

@@ -1,0 +1,103 @@
+"""Per-example outputs that a run kept: what the paired comparisons, the reliability diagrams and the exemplars need.
+
+A run folder may hold `examples/<network>/<corruption>-<severity>.npz`, the files of
+`evaluation.evaluate(..., keep_examples=...)`, where `<network>` is `network_name` of the row: for example
+`examples/seed0-resnet8-weight-0.5-fine_tuned/fog-3.npz`, and `clean-0.npz` for the clean images. Any of them may be
+missing; what needs it is then left out and said to be.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+FOLDER = "examples"
+# The number of equal-width bins of the calibration error, and their inner edges as float32 confidences meet them.
+NUM_BINS = 10
+EDGES = np.arange(1, NUM_BINS, dtype=np.float32) / np.float32(NUM_BINS)
+
+
+class Outputs(NamedTuple):
+    """What one network said of the images of one test set, each array `[n]`."""
+
+    labels: np.ndarray
+    prediction: np.ndarray
+    confidence: np.ndarray
+    negative_log_likelihood: np.ndarray
+    brier_score: np.ndarray
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether each prediction is the label."""
+        return self.prediction == self.labels
+
+    @property
+    def gaps(self) -> np.ndarray:
+        """Correctness minus confidence of each image, float64; its sums by bin make the calibration error."""
+        return self.correct - self.confidence.astype(np.float64)
+
+    @property
+    def bins(self) -> np.ndarray:
+        """The equal-width bin of each confidence, closed on the left, the last one on both sides."""
+        return np.searchsorted(EDGES, self.confidence.astype(np.float32), side="right")
+
+
+def network_name(row: Mapping[str, Any]) -> str:
+    """Returns the name of the folder of a network's examples.
+
+    >>> network_name({"seed": 0, "arm": "resnet8", "method": "weight", "sparsity": 0.5, "stage": "fine_tuned"})
+    'seed0-resnet8-weight-0.5-fine_tuned'
+    """
+    return f"seed{row['seed']}-{row['arm']}-{row['method']}-{row['sparsity']:g}-{row['stage']}"
+
+
+def path_of(run_dir: epath.PathLike, row: Mapping[str, Any]) -> epath.Path:
+    """Returns where the examples of a row would lie."""
+    return epath.Path(run_dir) / FOLDER / network_name(row) / f"{row['corruption']}-{row['severity']}.npz"
+
+
+def read(path: epath.PathLike) -> Outputs:
+    """Returns the outputs in one file.
+
+    Raises `FileNotFoundError`, or `ValueError` if it is damaged or lacks an array.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no per-example outputs at {path}; evaluate with keep_examples=, or in a study that keeps them"
+        )
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            content = {name: archive[name] for name in Outputs._fields if name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it and evaluate again") from None
+    missing = [name for name in Outputs._fields if name not in content]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; it must be a file that evaluate(keep_examples=...) wrote")
+    outputs = Outputs(**content)
+    shapes = {name: array.shape for name, array in content.items()}
+    if outputs.labels.ndim != 1 or not len(outputs.labels) or len(set(shapes.values())) > 1:
+        raise ValueError(f"{path} holds arrays of the shapes {shapes}; each must be [n], with one n of 1 or more")
+    return outputs
+
+
+def read_row(run_dir: epath.PathLike, row: Mapping[str, Any]) -> Outputs | None:
+    """Returns the outputs that a row was measured from, None where they were not kept or the network has diverged.
+
+    Raises `ValueError` if the file does not belong to the row: another number of images, or of correct ones.
+    """
+    path = path_of(run_dir, row)
+    if not path.exists():
+        return None
+    outputs = read(path)
+    if not np.isfinite(outputs.confidence).all():
+        return None
+    found, stated = int(outputs.correct.sum()), row["accuracy"] * row["n"]
+    if len(outputs.labels) != row["n"] or not abs(found - stated) < 0.5:
+        raise ValueError(
+            f"{path} has {found} correct of {len(outputs.labels)} images, its row in rows.jsonl {stated:g} of "
+            f"{row['n']}; they are of different runs: delete the examples, or run the study again in a new folder"
+        )
+    return outputs
