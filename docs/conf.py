@@ -1,4 +1,4 @@
-"""Sphinx configuration of jaxprune's documentation: `python -m sphinx -W --keep-going docs docs/_build`.
+"""Sphinx configuration of jaxprune's documentation: `python -m sphinx -W --keep-going docs build/docs`.
 
 The pages fetch nothing: the theme brings its own style, and formulas become MathML when the pages are built.
 """
@@ -9,7 +9,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
 
-import jaxprune
+import jaxprune  # noqa: E402  (found through the path above)
 
 project = "jaxprune"
 author = "The jaxprune authors"
@@ -17,8 +17,6 @@ copyright = author
 release = version = jaxprune.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "exports", "mathml"]
-exclude_patterns = ["_build"]
-templates_path = []
 
 html_theme = "furo"
 html_title = f"jaxprune {version}"
