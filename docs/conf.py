@@ -16,7 +16,7 @@ author = "The jaxprune authors"
 copyright = author
 release = version = jaxprune.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "exports", "mathml"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "exports", "links", "mathml"]
 
 html_theme = "furo"
 html_title = f"jaxprune {version}"

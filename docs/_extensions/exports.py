@@ -1,4 +1,7 @@
-"""Directives that follow the code: `exports` documents what a module exports, `summary-table` a table of functions."""
+"""API pages that follow the code, and the directives they use.
+
+`exports` documents what a module exports, `summary-table` a table of functions; the page of each room is written here.
+"""
 
 import importlib
 import inspect
@@ -13,6 +16,9 @@ from sphinx.util.docutils import SphinxDirective
 
 import jaxprune
 
+# Public, though loaded by their full names only.
+_UNLISTED_ROOMS = ("corrupted_sets",)
+_UNLISTED_MODULES = {"metrics": ("jaxprune.metrics.plots",)}
 _LONGEST_VALUE = 100  # characters of a constant that are worth showing
 
 
@@ -133,19 +139,28 @@ def _cell(text: str) -> nodes.entry:
     return nodes.entry("", paragraph)
 
 
-def _check_rooms(app) -> None:
-    """Fails the build when a room of the package has no page."""
+def _write_pages(app, config) -> None:
+    """Writes a page for each room into `api/`, and removes those of rooms that are gone."""
     folder = pathlib.Path(app.srcdir) / "api"
-    missing = [room for room in exports_of(jaxprune) if not (folder / f"{room}.rst").exists()]
-    if missing:
-        raise ExtensionError(
-            f"docs/api/ has no page for {', '.join(missing)}; add {missing[0]}.rst like its neighbours"
-        )
+    rooms = sorted([*exports_of(jaxprune), *_UNLISTED_ROOMS])
+    pages = {folder / f"{room}.rst": _page(f"jaxprune.{room}", _UNLISTED_MODULES.get(room, ())) for room in rooms}
+    for page in set(folder.glob("*.rst")) - set(pages):
+        page.unlink()
+    for page, text in pages.items():
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
+
+
+def _page(title: str, modules: tuple[str, ...]) -> str:
+    lines = [title, "=" * len(title), "", f".. exports:: {title}", ""]
+    for module in modules:
+        lines += [f".. rubric:: {module}", "", f".. exports:: {module}", ""]
+    return "\n".join(lines)
 
 
 def setup(app):
     """Adds the directives."""
     app.add_directive("exports", Exports)
     app.add_directive("summary-table", SummaryTable)
-    app.connect("builder-inited", _check_rooms)
+    app.connect("config-inited", _write_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
