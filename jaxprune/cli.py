@@ -1,4 +1,4 @@
-"""The command line: `jaxprune run | report | evaluate | prune | corrupt | doctor`.
+"""The command line: `jaxprune run | report | evaluate | compare | prune | corrupt | doctor`.
 
 Bad input ends with one line on standard error and exit code 2; finished work stays.
 """
@@ -16,8 +16,9 @@ TRACEBACK_VARIABLE = "JAXPRUNE_TRACEBACK"
 _USAGE = """usage: jaxprune COMMAND ...
 
   run CONFIG.py [--out DIR] [--study.FIELD VALUE ...]   run a study, or what is left of it, and write its report
-  report DIR                                            write tables, figures and report.html from a run's rows
+  report DIR [DIR ...]                                  write tables, figures and report.html from runs' rows
   evaluate CHECKPOINT --dataset NAME ...                one model: clean and corrupted accuracy and calibration
+  compare CHECKPOINT CHECKPOINT --dataset NAME ...      which differences between two models are significant
   prune CHECKPOINT --sparsity 0.7 --out DIR ...         prune one model and save it, masked or smaller
   corrupt --dataset NAME --out DIR ...                  write a CIFAR-10-C style folder, or draw a gallery
   doctor                                                devices, versions, data, and what is missing
@@ -174,18 +175,19 @@ def _report(arguments: list[str]) -> None:
 
     @dataclasses.dataclass
     class Report:
-        """Write tables, figures and report.html from the rows of a run."""
+        """Write tables, figures and report.html from the rows of one run, or of several side by side."""
 
-        run: Positional[str]
-        """The run folder, which holds rows.jsonl."""
+        runs: Positional[tuple[str, ...]]
+        """Run folders, which hold rows.jsonl; several are compared in DIR/comparison of the first."""
 
-    _write_report(_parse(Report, "report", arguments).run)
+    runs = _parse(Report, "report", arguments).runs
+    _write_report(runs[0] if len(runs) == 1 else runs)
 
 
-def _write_report(run_folder) -> None:
+def _write_report(runs) -> None:
     from jaxprune import report
 
-    sys.stdout.write(f"report: {report.write(run_folder)}\n")
+    sys.stdout.write(f"report: {report.write(runs)}\n")
 
 
 @dataclasses.dataclass
@@ -281,6 +283,61 @@ def _evaluate(arguments: list[str]) -> None:
 
     _with_progress(work)
     _print_rows(rows, f"{options.checkpoint} on {len(dataset)} {options.split} images of {options.dataset}")
+
+
+def _compare(arguments: list[str]) -> None:
+    import tempfile
+
+    from tyro.conf import OmitArgPrefixes, Positional
+
+    @dataclasses.dataclass
+    class Compare:
+        """Which differences between two models are significant, on the same images, clean and corrupted."""
+
+        checkpoints: Positional[tuple[str, str]]
+        """Two models: PyTorch .pt files, .safetensors files or folders that jaxprune saved."""
+        dataset: str
+        """A data set name, such as cifar10 or digits."""
+        data_dir: str | None = None
+        """Where prepared data lies."""
+        split: str = "test"
+        limit: int | None = None
+        """Use the first so many images."""
+        corruptions: tuple[str, ...] = ()
+        """Names; by default clean images only."""
+        severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+        seed: int = 0
+        """Of the corruptions' randomness."""
+        torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
+
+    options = _parse(Compare, "compare", arguments)
+    import jax
+
+    from jaxprune import data, evaluation, report
+
+    evaluation.check_corruptions(options.corruptions, options.severities)
+    dataset = data.load(options.dataset, split=options.split, data_dir=options.data_dir, limit=options.limit)
+    known = {"num_classes": dataset.num_classes, "mean": dataset.mean, "std": dataset.std}
+    both = {
+        name: _load_classifier(path, options.torch, **known)
+        for name, path in zip(("first", "second"), options.checkpoints, strict=True)
+    }
+    num_sets = 1 + len(options.corruptions) * len(options.severities)
+    with tempfile.TemporaryDirectory() as folder:
+        _with_progress(
+            lambda on_progress: evaluation.evaluate(
+                both,
+                dataset,
+                key=jax.random.key(options.seed),
+                corruptions=options.corruptions,
+                severities=options.severities if options.corruptions else None,
+                keep_examples=folder,
+                on_test_set=_counter(on_progress, num_sets),
+            )
+        )
+        differences = report.compare(f"{folder}/first", f"{folder}/second")
+    first, second = options.checkpoints
+    sys.stdout.write(f"first: {first}\nsecond: {second}\n{report.comparison_text(differences)}\n")
 
 
 def _prune(arguments: list[str]) -> None:
@@ -486,6 +543,7 @@ COMMANDS = {
     "run": _run,
     "report": _report,
     "evaluate": _evaluate,
+    "compare": _compare,
     "prune": _prune,
     "corrupt": _corrupt,
     "doctor": _doctor,

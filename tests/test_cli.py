@@ -31,7 +31,7 @@ def saved(tmp_path_factory):
 
 
 BAD_INPUT = {
-    "unknown command": (["prun"], "unknown command 'prun'; known: run, report, evaluate, prune, corrupt, doctor"),
+    "unknown command": (["prun"], "unknown command 'prun'; known: run, report, evaluate, compare, prune"),
     "no config": (["run"], "jaxprune run needs a configuration file first"),
     "missing config": (["run", "configs/none.py"], "no configuration file at configs/none.py"),
     "not python": (["run", "README.md"], "README.md is no Python file"),
@@ -102,6 +102,19 @@ def test_evaluate_prints_a_table(saved, capsys):
         ("contrast", "1"),
         ("contrast", "5"),
     ]
+
+
+def test_compare_says_which_differences_are_significant(saved, tmp_path, capsys):
+    other = tmp_path / "other"
+    checkpoints.save(other, models.create("resnet8", num_classes=10, key=jax.random.key(7), stage_widths=(4, 6, 8)))
+    arguments = ["--dataset", "digits", "--limit", "40", "--corruptions", "contrast", "--severities", "3"]
+    assert cli.main(["compare", str(saved), str(other), *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"first: {saved}\nsecond: {other}\n")
+    assert "clean" in printed
+    assert "contrast" in printed
+    assert cli.main(["compare", str(saved), str(tmp_path / "absent.pt"), *arguments]) == 2
+    assert "absent.pt" in capsys.readouterr().err
 
 
 def test_prune_writes_a_checkpoint_with_masks(saved, tmp_path, capsys):

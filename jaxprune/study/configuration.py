@@ -74,6 +74,8 @@ class EvaluationConfig:
     """Which test sets; the corruptions' pixels follow from `seed` alone and are the same for all networks.
 
     `frost_textures` is "procedural", "imagecorruptions" (the files of that package, if installed) or a directory.
+    `keep_examples` writes what every network said of every image into the run folder (about 9 bytes each, compressed):
+    the report's paired comparisons, reliability diagrams and exemplars need it.
     """
 
     corruptions: tuple[str, ...] = tuple(name for name in corruptions.COMMON_CORRUPTIONS)
@@ -81,6 +83,7 @@ class EvaluationConfig:
     batch_size: int = evaluation.BATCH_SIZE
     seed: int = 0
     frost_textures: str = "procedural"
+    keep_examples: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

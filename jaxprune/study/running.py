@@ -1,8 +1,8 @@
 """Running a study: every finished part is kept, so a killed run continues.
 
 A run folder holds `study.json` (configuration and provenance), `checkpoints/` (one folder per network), `rows/` (one
-JSON Lines file per seed, arm and corruption) and `rows.jsonl` (all rows, in the order of the plan). Each file is
-written under a temporary name and renamed; what exists is skipped. Everything random follows from the configuration, so
+JSON Lines file per seed, arm and corruption), `rows.jsonl` (all rows, in the order of the plan) and `examples/` (what
+each network said of each image). Each file is written under a temporary name and renamed; what exists is skipped. Everything random follows from the configuration, so
 the rows do not depend on where a run was interrupted.
 """
 
@@ -198,6 +198,7 @@ class _Run:
             clean=name == evaluation.CLEAN,
             batch_size=config.batch_size,
             frost_textures=self.frost_textures,
+            keep_examples=self.out / "examples" if config.keep_examples else None,
             on_test_set=lambda name, severity: self._advance(
                 f"seed {seed}, {arm.name}: {name} {severity or ''}", cost / max(1, len(severities))
             ),
