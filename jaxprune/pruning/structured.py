@@ -203,7 +203,9 @@ def _fold_shifts(classifier, groups, removed):
             kernel = np.asarray(params[f"{consumer.path}/kernel"], np.float64)
             rows = kernel[..., flattened(group, consumer, gone), :].reshape(-1, kernel.shape[-1])
             shift = np.tile(constant, len(rows) // len(gone)) @ rows
-            mean = next((name for name in stats if name.endswith(f"{consumer.absorbs_into}/mean")), None)
+            path = f"{consumer.absorbs_into}/mean"
+            # Linen keeps statistics one level deeper, under the collection's name.
+            mean = next((name for name in stats if path in (name, name.partition("/")[2])), None)
             if mean is not None:
                 stats[mean] = (stats[mean] - shift).astype(np.float32)
             else:

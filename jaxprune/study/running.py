@@ -2,8 +2,8 @@
 
 A run folder holds `study.json` (configuration and provenance), `checkpoints/` (one folder per network), `rows/` (one
 JSON Lines file per seed, arm and corruption), `rows.jsonl` (all rows, in the order of the plan) and `examples/` (what
-each network said of each image). Each file is written under a temporary name and renamed; what exists is skipped. Everything random follows from the configuration, so
-the rows do not depend on where a run was interrupted.
+each network said of each image). Each file is written under a temporary name and renamed; what exists is skipped.
+Everything random follows from the configuration, so the rows do not depend on where a run was interrupted.
 """
 
 import collections
