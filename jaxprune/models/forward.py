@@ -4,7 +4,10 @@ import dataclasses
 
 import flax.linen as nn
 from flax import nnx
+from jax import lax
 from jaxtyping import PyTree
+
+from jaxprune.models.pair_convolution import convolution
 
 # Names that Linen modules give their mode argument, and the value that means training.
 LINEN_MODE_ARGUMENTS = {
@@ -24,6 +27,9 @@ class NnxForward:
         module.train()
         self.train_graph = nnx.graphdef(module)
         module.eval()
+        for _, part in nnx.iter_modules(module):
+            if isinstance(part, nnx.Conv) and part.conv_general_dilated is lax.conv_general_dilated:
+                part.conv_general_dilated = convolution
         self.eval_graph = nnx.graphdef(module)
         self._hash = hash((self.train_graph, self.eval_graph))
 
