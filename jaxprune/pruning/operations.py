@@ -68,11 +68,11 @@ def _walk(jaxpr, sources: list[str | None], times: int, counts: dict[str, int]) 
 
 
 def _inner_jaxpr(equation):
-    """Returns the jaxpr that a higher-order operation runs; of a conditional, the first branch."""
+    """Returns the jaxpr that a higher-order operation runs; of a choice, by platform for instance, the last branch."""
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr", "body_jaxpr", "branches"):
         inner = equation.params.get(key)
         if inner is not None:
-            inner = inner[0] if isinstance(inner, tuple) else inner
+            inner = inner[-1] if isinstance(inner, tuple) else inner
             return getattr(inner, "jaxpr", inner)
     return None
 
