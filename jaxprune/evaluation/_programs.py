@@ -17,7 +17,7 @@ _EVERYWHERE = PartitionSpec()
 
 
 class Outputs(NamedTuple):
-    """What is kept of the logits of a stack of classifiers, each `[models, images, ...]`; `probs` only on request."""
+    """What is kept of the logits, each `[models, images, ...]`; `probs` only on request."""
 
     statistics: metrics.ExampleStatistics
     finite: Bool[Array, "models images"]
@@ -26,7 +26,7 @@ class Outputs(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("name", "textures", "mesh"))
 def corrupt(key, images, first_index, severity, *, name: str, textures, mesh: Mesh) -> Array:
-    """Returns a corrupted batch; its images lie where the clean ones do. `key` is the two words of a threefry key."""
+    """Returns a corrupted batch; its images lie where the clean ones do. `key` holds the words of a random key."""
 
     def local(key, images, first_index, severity):
         first_here = first_index + jax.lax.axis_index(sharding.DATA_AXIS) * len(images)
@@ -41,8 +41,10 @@ def corrupt(key, images, first_index, severity, *, name: str, textures, mesh: Me
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "micro_batch", "compute_dtype", "keep_probs"))
-def classify(stack, images, labels, *, mesh: Mesh, micro_batch: int, compute_dtype: str, keep_probs: bool) -> Outputs:
-    """Returns the outputs of a stack of classifiers, whose leaves have a leading axis of models."""
+def classify(
+    classifier, images, labels, *, mesh: Mesh, micro_batch: int, compute_dtype: str, keep_probs: bool
+) -> Outputs:
+    """Returns the outputs of one classifier, or of a stack of them, whose leaves have a leading axis of models."""
 
     def one(classifier, images, labels):
         def piece(images_and_labels):
@@ -54,15 +56,14 @@ def classify(stack, images, labels, *, mesh: Mesh, micro_batch: int, compute_dty
 
         return models.map_batch(piece, (images, labels), micro_batch)
 
-    def local(stack, images, labels):
-        if len(stack.mean) == 1:  # without the vmap, which would make convolutions grouped
-            alone = one(jax.tree.map(lambda leaf: leaf[0], stack), images, labels)
-            return jax.tree.map(lambda leaf: leaf[None], alone)
-        return jax.vmap(one, in_axes=(0, None, None))(stack, images, labels)
+    def local(classifier, images, labels):
+        if classifier.mean.ndim == 1:  # one: without the vmap, which would make convolutions grouped
+            return jax.tree.map(lambda leaf: leaf[None], one(classifier, images, labels))
+        return jax.vmap(one, in_axes=(0, None, None))(classifier, images, labels)
 
     specs = (_EVERYWHERE, _DATA, _DATA)
     return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_MODELS_AND_DATA, check_vma=False)(
-        stack, images, labels
+        classifier, images, labels
     )
 
 

@@ -71,10 +71,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Classifiers that run as one program: their leaves stacked on the devices, and their places among all."""
+    """What runs as one program, on the devices: one classifier, or a stack of several; and their places among all."""
 
     indices: tuple[int, ...]
-    stack: models.Classifier
+    classifier: models.Classifier
 
 
 def group_classifiers(classifiers: Mapping[str, models.Classifier], model_axis: str, mesh: Mesh) -> list[Group]:
@@ -87,12 +87,9 @@ def group_classifiers(classifiers: Mapping[str, models.Classifier], model_axis: 
     groups = []
     for members in kinds.values():
         indices, alike = zip(*members, strict=True)
-        groups.append(Group(indices, sharding.place_everywhere(jax.tree.map(_stack, *alike), mesh)))
+        together = alike[0] if len(alike) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *alike)
+        groups.append(Group(indices, sharding.place_everywhere(together, mesh)))
     return groups
-
-
-def _stack(*leaves):
-    return jnp.stack(leaves) if len(leaves) > 1 else leaves[0][None]
 
 
 def measure(run: Run, groups, test_set: PlannedSet, source: Dataset, batches):
@@ -111,12 +108,17 @@ def measure(run: Run, groups, test_set: PlannedSet, source: Dataset, batches):
             RuntimeWarning,
             stacklevel=3,
         )
-        groups = [
-            Group((index,), jax.tree.map(lambda leaf, place=place: leaf[place : place + 1], group.stack))
-            for group in groups
-            for place, index in enumerate(group.indices)
-        ]
+        groups = [single for group in groups for single in _taken_apart(group)]
     return groups, _measure(run, groups, test_set, source, batches)
+
+
+def _taken_apart(group: Group) -> list[Group]:
+    if len(group.indices) == 1:
+        return [group]
+    return [
+        Group((index,), jax.tree.map(lambda leaf, place=place: leaf[place], group.classifier))
+        for place, index in enumerate(group.indices)
+    ]
 
 
 def _measure(run: Run, groups: list[Group], test_set: PlannedSet, source: Dataset, batches):
@@ -132,7 +134,7 @@ def _measure(run: Run, groups: list[Group], test_set: PlannedSet, source: Datase
         if test_set.is_generated:
             images = run.corrupt(test_set, images, index * size)
         for group, part in zip(groups, parts, strict=True):
-            part.append(_programs.classify(group.stack, images, labels, **options))
+            part.append(_programs.classify(group.classifier, images, labels, **options))
         if index >= _IN_FLIGHT:
             jax.block_until_ready([part[index - _IN_FLIGHT] for part in parts])
     what = {"count": len(source), "keep_examples": run.keep is not None, "mesh": run.mesh}
