@@ -1,10 +1,9 @@
-"""Verdicts on runs whose truth is known: an effect is found, none is not, and too little data is said to be too little."""
+"""Verdicts on runs whose truth is known: an effect is found, none is not, and too little data is called that."""
 
 import re
 
 import numpy as np
 import pytest
-import simulation
 from etils import epath
 
 from jaxprune import report
@@ -16,7 +15,7 @@ CORRUPTION_GAP = 0.35
 
 
 @pytest.fixture
-def judged(make_rows, tmp_path):
+def judged(simulation, make_rows, tmp_path):
     """Returns a function that writes a run with the given gaps and returns its verdicts by finding."""
 
     def judge(gap_of, *, seeds=(0, 1, 2), keep=True, granularity="weights", n=1500, stages=("dense", "fine_tuned")):
@@ -122,7 +121,7 @@ def test_channels_keep_calibration_within_the_margin_or_not(judged, monkeypatch,
     assert (found["5a"].subject, found["5a"].outcome) == ("network slimming", outcome)
 
 
-def test_a_temperature_that_helps_clean_images_alone_is_seen(make_rows, tmp_path):
+def test_a_temperature_that_helps_clean_images_alone_is_seen(simulation, make_rows, tmp_path):
     folder = epath.Path(tmp_path)
     kept = [
         row
@@ -157,13 +156,13 @@ def test_every_question_defines_what_confirmed_means():
 
 
 @pytest.fixture
-def small_run(make_rows, tmp_path):
+def small_run(simulation, make_rows, tmp_path):
     wanted = make_rows(methods=("weight",), sparsities=(0.5,), corruptions=())
     simulation.write_run(tmp_path, wanted, gaps(dense=0.1, pruned=0.1), n=100)
     return tmp_path, wanted
 
 
-def test_outputs_of_another_run_are_refused(small_run):
+def test_outputs_of_another_run_are_refused(simulation, small_run):
     folder, wanted = small_run
     path = outputs.path_of(folder, wanted[0])
     other = simulation.Images(100).outputs(0.5)
@@ -172,7 +171,7 @@ def test_outputs_of_another_run_are_refused(small_run):
         report.write(folder)
 
 
-def test_outputs_on_other_images_are_refused(small_run):
+def test_outputs_on_other_images_are_refused(simulation, small_run):
     folder, wanted = small_run
     path = outputs.path_of(folder, wanted[-1])
     found = outputs.read(path)
@@ -186,7 +185,7 @@ def test_outputs_on_other_images_are_refused(small_run):
 def test_a_file_that_holds_no_outputs_is_named(small_run, what):
     folder, wanted = small_run
     path = outputs.path_of(folder, wanted[0])
-    content = {name: array for name, array in outputs.read(path)._asdict().items()}
+    content = dict(outputs.read(path)._asdict())
     if what == "damaged":
         path.write_bytes(path.read_bytes()[:200])
     elif what == "incomplete":
