@@ -45,11 +45,11 @@ def compare(
 ) -> list[Difference]:
     """Returns the differences of two checkpoints in accuracy, ECE, log loss and Brier score, test set by test set.
 
-    `first` and `second` are folders of `<corruption>-<severity>.npz` files as `evaluate(..., keep_examples=...)`
-    writes them for one classifier, single such files, or dicts from the name of a test set to `outputs.Outputs`.
-    Compared are the test sets that both have, and, where there are several corrupted ones, the mean over them.
-    Intervals and p-values are of a paired bootstrap over images, the p-value of accuracy is that of McNemar's exact
-    test; all are about these two checkpoints, not about what other seeds would give.
+    `first` and `second` are folders of `<corruption>-<severity>.npz` files (what `evaluate(..., keep_examples=...)`
+    writes for one classifier), single such files, or dicts from the name of a test set to `outputs.Outputs`. Compared
+    are the test sets that both have and, where several are corrupted, the mean over those. Intervals and p-values are
+    of a paired bootstrap over images, the p-value of accuracy is that of McNemar's exact test; all are about these two
+    checkpoints, not about what other seeds would give.
 
     Raises `FileNotFoundError` where there are no outputs, `ValueError` where no test set is shared, or the labels of a
     shared one differ, so that the images cannot be the same.

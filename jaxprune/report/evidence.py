@@ -125,7 +125,7 @@ class Evidence:
         return self.estimate(lambda means: means[..., 1] - means[..., 0], terms)
 
     def bins(self, network: Network, test_sets: Iterable[TestSet]) -> np.ndarray | None:
-        """Returns images, correct ones and summed confidences by bin `[3, bins]`, summed over sets, mean over seeds.
+        """Returns images, correct ones and summed confidences by bin `[3, bins]`, of all test sets, mean over seeds.
 
         None where the outputs of a test set were not kept for any seed.
         """

@@ -149,7 +149,9 @@ def _gallery(section: Section) -> dict[str, Any] | None:
             if found is not None:
                 who = "dense" if network == dense else f"{words.sparsity(network.sparsity)}"
                 label = _class_name(known, found.prediction[index])
-                says.append((who, f"{label} {found.confidence[index]:.0%}", bool(found.correct[index])))
+                says.append(
+                    (who, f"{label} {100 * found.confidence[index]:.0f}{words.UNIT_SPACE}%", bool(found.correct[index]))
+                )
         lines.setdefault(index, []).append({"name": name, "uri": pictures.data_uri(image), "says": says})
     pruned = ", ".join(findings.label(network) for network in networks)
     caption = words.caption(
@@ -186,7 +188,6 @@ def _one_per_run(sections: Sequence[Section]) -> list[Section]:
 def _run(section: Section) -> dict[str, Any]:
     study = section.study
     known = {
-        "Folder": section.evidence.run_dir and section.evidence.run_dir.name,
         "Command": study.get("command"),
         "Created": study.get("created"),
         "Device": study.get("device"),

@@ -1,7 +1,9 @@
 """Plausible rows of a study whose every mean is known in closed form."""
 
+import importlib.util
 import json
 import math
+import pathlib
 
 import pytest
 
@@ -148,3 +150,14 @@ def true_calibration_error():
 @pytest.fixture(scope="session")
 def study():
     return STUDY
+
+
+@pytest.fixture(scope="session")
+def simulation():
+    """The module beside this file that simulates outputs of networks."""
+    specification = importlib.util.spec_from_file_location(
+        "simulation", pathlib.Path(__file__).with_name("simulation.py")
+    )
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module

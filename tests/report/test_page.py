@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,9 +16,20 @@ import jaxprune
 from jaxprune import report
 from jaxprune.report import headline, protocol, tables
 
-FIGURES = ("clean", "corrupted-accuracy", "corrupted-calibration", "corruptions-accuracy", "corruptions-calibration")
+# With the number of panels each has for two methods and two stages.
+FIGURES = {
+    "clean": 4,
+    "corrupted-accuracy": 2,
+    "corrupted-calibration": 2,
+    "corruptions-accuracy": 2,
+    "corruptions-calibration": 2,
+    "trade-off": 8,
+}
+CORRUPTED = [name for name in FIGURES if name not in ("clean", "trade-off")]
+TABLES = ("all_networks", "corrupted_accuracy_by_severity", "corrupted_calibration_error_ece_by_severity")
+DATA = {"results.csv", "summary.csv", "verdicts.csv"} | ({"results.parquet"} if find_spec("pyarrow") else set())
 SPACE = "\u00a0"
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-"}
 LOADING_ATTRIBUTES = ("src", "srcset", "href", "xlink:href", "data", "action", "poster", "background")
 
 
@@ -70,11 +82,25 @@ def page(text):
 
 
 def test_every_file_is_written_and_no_temporary_one_stays(written):
-    figures = {f"figures/digits-resnet8-{name}.png" for name in FIGURES}
+    figures = {f"figures/digits-resnet8-{name}.{kind}" for name in FIGURES for kind in SIGNATURES}
+    tables = {f"tables/digits-resnet8-{name}.{kind}" for name in TABLES for kind in ("md", "tex")}
     files = {str(path.relative_to(written)) for path in written.rglob("*") if path.is_file()}
-    assert files == {"rows.jsonl", "study.json", "results.csv", "summary.csv", "report.html"} | figures
+    assert files == {"rows.jsonl", "study.json", "report.html"} | DATA | figures | tables
     for name in figures:
-        assert (written / name).read_bytes().startswith(PNG_SIGNATURE)
+        assert (written / name).read_bytes().startswith(SIGNATURES[name[-3:]])
+
+
+def test_the_tables_are_markdown_and_latex_too(written, true_accuracy):
+    accuracy = f"{100 * true_accuracy('weight', 0.5, 'fine_tuned', 0, 'clean', 0):.1f}"
+    lines = (written / "tables" / "digits-resnet8-all_networks.md").read_text().splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + 18
+    assert len({line.count("|") for line in table}) == 1
+    assert any(f"| {accuracy} |" in line and "after fine-tuning | 50 |" in line for line in table)
+    latex = (written / "tables" / "digits-resnet8-all_networks.tex").read_text()
+    assert latex.count(r"\\") == 1 + 18
+    assert f"& {accuracy} &" in latex
+    assert not re.search(r"(?<!\\)%", latex)
 
 
 def test_the_csv_files_hold_the_rows_and_their_means(written, make_rows, true_accuracy):
@@ -99,27 +125,29 @@ def test_the_page_loads_nothing(page, text):
     assert "//" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL)
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
-    assert {"img", "iframe", "object", "embed"}.isdisjoint(page.tags)
+    assert {"iframe", "object", "embed"}.isdisjoint(page.tags)
 
 
 def test_every_figure_is_embedded_with_a_full_caption(page, text):
-    stages, methods, measures = 2, 2, 2
-    assert page.tags.count("svg") == stages * measures + methods * (len(FIGURES) - 1)
+    assert page.tags.count("svg") == sum(FIGURES.values())
     captions = {}
     for name in FIGURES:
         figure = re.search(rf'<figure id="digits-resnet8-{name}">(.*?)</figure>', text, flags=re.DOTALL)[1]
-        assert figure.count("<svg") >= 2
+        assert figure.count("<svg") == FIGURES[name]
+        assert ("<fieldset" in figure) == (name not in CORRUPTED)
         captions[name] = html.unescape(re.search("<figcaption>(.*?)</figcaption>", figure)[1])
         assert f"digits, resnet8; n{SPACE}={SPACE}400 images per test set; 1{SPACE}seed (0)." in captions[name]
-    for name in FIGURES[1:]:
+    for name in CORRUPTED:
         listed = "brightness, contrast, gaussian blur, gaussian noise, impulse noise, pixelate."
         assert f"6{SPACE}corruptions: {listed}" in captions[name]
     for name in ("clean", "corrupted-calibration", "corruptions-calibration"):
         assert "10 equal-width bins" in captions[name]
     assert f"with 10 equal-mass bins no value here differs by more than 0.3{SPACE}points" in captions["clean"]
-    assert "95 % Wilson interval" in captions["clean"]
-    for name in ("corrupted-accuracy", "corrupted-calibration"):
-        assert "so there are no bars" in captions[name]
+    one_seed = "95 % interval over test images. One seed: the variation between seeds is unknown."
+    for name in ("clean", "trade-off"):
+        assert captions[name].endswith(f"{one_seed} Of the calibration error none can be given.")
+    assert captions["corrupted-accuracy"].endswith(one_seed)
+    assert "No interval can be given" in captions["corrupted-calibration"]
 
 
 def test_ids_are_unique_and_every_reference_meets_one(page, text):
@@ -132,6 +160,7 @@ def test_ids_are_unique_and_every_reference_meets_one(page, text):
 def test_figures_follow_the_colours_of_the_page(text):
     for svg in re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL):
         assert "var(--ink)" in svg
+        assert "note-" not in svg
         assert "#1b1e23" not in svg
         assert "font-family" not in svg
     assert "prefers-color-scheme: dark" in text
@@ -234,7 +263,7 @@ def clean_rows(make_rows):
 
 def test_without_a_study_the_page_says_what_is_not_recorded(run_folder, clean_rows):
     page = Page(report.write(run_folder(clean_rows, None)).read_text())
-    assert page.texts["title"] == ["digits: pruning, calibration and robustness"]
+    assert page.texts["title"][0] == "digits: pruning, calibration and robustness"
     assert protocol.UNRECORDED in page.texts["td"]
 
 
@@ -258,8 +287,8 @@ def test_an_unfinished_run_has_a_report_too(run_folder, few_rows, keep):
         "no dense": lambda row: row["method"] != "dense",
     }[keep]
     page = Page(report.write(run_folder([row for row in few_rows if wanted(row)])).read_text())
-    stages = 1 if keep == "before fine-tuning" else 2
-    assert page.tags.count("svg") == 2 * stages + (0 if keep == "clean" else len(FIGURES) - 1)
+    stages, severities = 1 if keep == "before fine-tuning" else 2, 0 if keep == "clean" else len(CORRUPTED)
+    assert page.tags.count("svg") == 2 * stages + severities + (4 if keep == "clean" else 8)
     unknown = any(sentence.startswith("The dense network was not measured") for sentence in page.texts["li"])
     assert unknown == (keep == "no dense")
 
@@ -276,9 +305,13 @@ def test_metrics_of_a_diverged_network_may_be_null(run_folder, few_rows):
 def test_two_architectures_have_a_section_and_figures_each(run_folder, clean_rows, make_rows):
     other = make_rows(methods=("weight",), sparsities=(0.5,), corruptions=(), model="resnet20")
     path = report.write(run_folder([*clean_rows, *other]))
-    assert len(list((path.parent / "figures").iterdir())) == 2
-    ids = Page(path.read_text()).ids
-    assert len(ids) == len(set(ids))
+    figures = {figure.stem for figure in (path.parent / "figures").iterdir()}
+    arms = {f"digits-{arm}-{name}" for arm in ("resnet8", "resnet20") for name in ("clean", "trade-off")}
+    assert figures == {"all-trade-off"} | arms
+    page = Page(path.read_text())
+    assert len(page.ids) == len(set(page.ids))
+    assert {"together", "section-digits-resnet8", "section-digits-resnet20"} <= set(page.ids)
+    assert page.tags.count("article") == 2  # findings 2 and 3a: the others need corrupted images or channels
 
 
 def test_a_report_starts_no_jax_and_its_import_is_light(written):

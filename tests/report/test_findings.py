@@ -1,0 +1,200 @@
+"""Verdicts on runs whose truth is known: an effect is found, none is not, and too little data is called that."""
+
+import re
+
+import numpy as np
+import pytest
+from etils import epath
+
+from jaxprune import report
+from jaxprune.report import findings, outputs, rows, tables, verdicts
+from jaxprune.report.evidence import Evidence
+from jaxprune.report.verdicts import CONFIRMED, NOT_CONFIRMED, NOT_ENOUGH
+
+CORRUPTION_GAP = 0.35
+
+
+@pytest.fixture
+def judged(simulation, make_rows, tmp_path):
+    """Returns a function that writes a run with the given gaps and returns its verdicts by finding."""
+
+    def judge(gap_of, *, seeds=(0, 1, 2), keep=True, granularity="weights", n=1500, stages=("dense", "fine_tuned")):
+        folder = epath.Path(tmp_path / "run")
+        folder.mkdir(exist_ok=True)
+        method = "weight" if granularity == "weights" else "slimming"
+        wanted = [
+            row | {"method": method, "granularity": granularity} if row["method"] != "dense" else row
+            for row in make_rows(methods=("weight",), seeds=seeds, sparsities=(0.3, 0.4), corruptions=("contrast",))
+            if row["stage"] in stages and row["severity"] in (0, 1, 5)
+        ]
+        simulation.write_run(folder, wanted, gap_of, n=n, keep=keep)
+        (family,) = tables.families(tables.results(rows.read(folder)))
+        return {each.question.finding: each for each in findings.verdicts(Evidence(family, folder, num_resamples=400))}
+
+    return judge
+
+
+def gaps(*, dense, pruned, corrupted=CORRUPTION_GAP, spread=0.003):
+    """Returns the gap of each row: by method, seed and whether the images are corrupted."""
+
+    def gap_of(row):
+        own = dense if row["method"] == "dense" else pruned
+        return own + spread * (row["seed"] - 1) + (corrupted * row["severity"] / 5)
+
+    return gap_of
+
+
+def check_sentences(found):
+    """Every verdict says its numbers with intervals, or that data are lacking."""
+    for each in found.values():
+        assert each.comparisons
+        assert "95 % interval" in each.sentence or (each.outcome == NOT_ENOUGH and "no interval" in each.sentence)
+        assert (
+            re.search(r"\d seeds?; intervals over", each.sentence.replace("\u00a0", " ")) or each.outcome == NOT_ENOUGH
+        )
+
+
+def test_effects_that_are_there_are_confirmed(judged):
+    found = judged(gaps(dense=0.10, pruned=0.03))
+    check_sentences(found)
+    assert {name: each.outcome for name, each in found.items()} == {
+        "2": CONFIRMED,
+        "3a": NOT_CONFIRMED,  # the true clean accuracy is at most 77 %
+        "3b": CONFIRMED,  # and 42 % at severity 5
+        "4a": CONFIRMED,  # from 3 % to 38 %: more than eleven times as much
+        "4b": CONFIRMED,
+        "5b": CONFIRMED,
+    }
+    below = found["2"]
+    assert (below.subject, len(below.comparisons)) == ("weight pruning", 2)
+    for each in below.comparisons:
+        assert each.estimate.low < -0.07 < each.estimate.high < 0
+    assert "is below 0 points in all 2 comparisons" in below.sentence.replace("\u00a0", " ")
+    assert "Contradicted in 3" in found["3a"].sentence
+
+
+def test_effects_that_are_not_there_are_not(judged):
+    found = judged(gaps(dense=0.10, pruned=0.10, corrupted=0.2))
+    check_sentences(found)
+    outcomes = {name: each.outcome for name, each in found.items()}
+    assert outcomes["2"] == outcomes["4a"] == outcomes["4b"] == NOT_CONFIRMED
+    assert {each.state for each in found["2"].comparisons} == {verdicts.NOT_SETTLED}
+    assert {each.state for each in found["4b"].comparisons} == {verdicts.CONTRADICTED}
+
+
+def test_the_contrary_is_called_contradicted(judged):
+    below = judged(gaps(dense=0.02, pruned=0.12))["2"]
+    assert below.outcome == NOT_CONFIRMED
+    assert {each.state for each in below.comparisons} == {verdicts.CONTRADICTED}
+
+
+def test_one_seed_is_not_enough_for_a_claim_about_a_method(judged):
+    found = judged(gaps(dense=0.10, pruned=0.03), seeds=(0,))
+    check_sentences(found)
+    assert {name for name, each in found.items() if each.outcome == NOT_ENOUGH} == {"2", "5b"}
+    assert "There is one seed" in found["2"].sentence
+    assert "intervals over images" in found["3b"].sentence
+
+
+def test_rows_alone_judge_accuracy_and_with_three_seeds_the_rest(judged):
+    several = judged(gaps(dense=0.10, pruned=0.03, spread=0.001), keep=False, n=4000)
+    assert several["2"].outcome == CONFIRMED
+    assert "intervals over seeds, the images fixed" in several["2"].sentence
+    one = judged(gaps(dense=0.10, pruned=0.03), keep=False, seeds=(0,))
+    check_sentences(one)
+    outcomes = {name: each.outcome for name, each in one.items()}
+    assert outcomes == {
+        "2": NOT_ENOUGH,
+        "3a": NOT_CONFIRMED,
+        "3b": CONFIRMED,
+        "4a": NOT_ENOUGH,
+        "4b": NOT_ENOUGH,
+        "5b": NOT_ENOUGH,
+    }
+
+
+@pytest.mark.parametrize(("pruned", "outcome"), [(0.10, CONFIRMED), (0.18, NOT_CONFIRMED)])
+def test_channels_keep_calibration_within_the_margin_or_not(judged, monkeypatch, pruned, outcome):
+    monkeypatch.setattr(findings, "MARGIN", 0.03)  # one point takes more images than a test should have
+    found = judged(gaps(dense=0.10, pruned=pruned, spread=0.001), granularity="channels", n=4000)
+    assert set(found) == {"3a", "3b", "4a", "4b", "5a"}
+    assert (found["5a"].subject, found["5a"].outcome) == ("network slimming", outcome)
+
+
+def test_a_temperature_that_helps_clean_images_alone_is_seen(simulation, make_rows, tmp_path):
+    folder = epath.Path(tmp_path)
+    kept = [
+        row
+        for row in make_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))
+        if row["severity"] in (0, 5)
+    ]
+    fitted = [row | {"stage": "temperature"} for row in kept if row["stage"] == "fine_tuned"]
+
+    def gap_of(row):
+        if row["stage"] == "temperature":
+            return 0.25 if row["severity"] else 0.01
+        return 0.15 if row["severity"] else 0.10
+
+    simulation.write_run(folder, [*kept, *fitted], gap_of, n=2000)
+    (family,) = tables.families(tables.results(rows.read(folder)))
+    found = next(each for each in findings.verdicts(Evidence(family, folder)) if each.question is findings.TEMPERATURE)
+    assert found.outcome == NOT_CONFIRMED
+    assert {each.state for each in found.comparisons} == {verdicts.CONTRADICTED}
+    assert found.sentence.endswith("On clean images it is below zero in 2 of 2.")
+
+
+def test_without_a_dense_network_there_is_no_verdict(make_rows):
+    pruned = [row for row in make_rows() if row["method"] != "dense"]
+    (family,) = tables.families(tables.results(pruned))
+    assert findings.verdicts(Evidence(family)) == []
+
+
+def test_every_question_defines_what_confirmed_means():
+    names = [question.finding for question in findings.QUESTIONS]
+    assert len(set(names)) == len(names)
+    assert all(question.claim and question.definition.endswith(".") for question in findings.QUESTIONS)
+
+
+@pytest.fixture
+def small_run(simulation, make_rows, tmp_path):
+    wanted = make_rows(methods=("weight",), sparsities=(0.5,), corruptions=())
+    simulation.write_run(tmp_path, wanted, gaps(dense=0.1, pruned=0.1), n=100)
+    return tmp_path, wanted
+
+
+def test_outputs_of_another_run_are_refused(simulation, small_run):
+    folder, wanted = small_run
+    path = outputs.path_of(folder, wanted[0])
+    other = simulation.Images(100).outputs(0.5)
+    simulation.save(path, other)
+    with pytest.raises(ValueError, match=r"clean-0\.npz has \d+ correct of 100 images, its row .* different runs"):
+        report.write(folder)
+
+
+def test_outputs_on_other_images_are_refused(simulation, small_run):
+    folder, wanted = small_run
+    path = outputs.path_of(folder, wanted[-1])
+    found = outputs.read(path)
+    shuffled = outputs.Outputs(*(array[::-1] for array in found))
+    simulation.save(path, shuffled)
+    with pytest.raises(ValueError, match="other labels .* cannot be compared pair by pair"):
+        report.write(folder)
+
+
+@pytest.mark.parametrize("what", ["damaged", "incomplete", "shapes"])
+def test_a_file_that_holds_no_outputs_is_named(small_run, what):
+    folder, wanted = small_run
+    path = outputs.path_of(folder, wanted[0])
+    content = dict(outputs.read(path)._asdict())
+    if what == "damaged":
+        path.write_bytes(path.read_bytes()[:200])
+    elif what == "incomplete":
+        del content["confidence"]
+    else:
+        content["confidence"] = content["confidence"][:3]
+    if what != "damaged":
+        with path.open("wb") as file:
+            np.savez(file, **content)
+    message = {"damaged": "is damaged", "incomplete": "lacks confidence", "shapes": "arrays of the shapes"}[what]
+    with pytest.raises(ValueError, match=rf"clean-0\.npz {message}|clean-0\.npz holds {message}"):
+        outputs.read(path)
