@@ -16,13 +16,12 @@ def to_restructured_text(text: str) -> str:
     text = re.sub(r"^( *)\$\$(.+?)\$\$$", _formula, text, flags=re.M | re.S)
     lines, after_colon, in_code = [], False, False
     for line in text.split("\n"):
-        indent = len(line) - len(line.lstrip())
         if line.strip():
             in_code = line.startswith(" " * _INDENT) and (in_code or after_colon)
             if in_code and after_colon:
                 lines += ["::", ""]
-        literal = in_code or line.lstrip().startswith((">>>", "...", ".. math", ":nowrap"))
-        lines.append(line if literal or _in_formula(lines, indent) else _escape(line))
+        literal = in_code or line.lstrip().startswith((">>>", "...", ".. math"))
+        lines.append(line if literal else _escape(line))
         if line.strip():
             after_colon = line.endswith(":") and not in_code
     return "\n".join(lines)
@@ -31,10 +30,6 @@ def to_restructured_text(text: str) -> str:
 def _formula(match: re.Match) -> str:
     indent, formula = match.groups()
     return f"{indent}.. math:: {' '.join(formula.split())}\n"
-
-
-def _in_formula(lines: list[str], indent: int) -> bool:
-    return bool(lines) and lines[-1].lstrip().startswith(".. math") and indent > 0
 
 
 def _escape(line: str) -> str:

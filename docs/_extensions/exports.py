@@ -3,6 +3,7 @@
 `exports` documents what a module exports, `summary-table` a table of functions; the page of each room is written here.
 """
 
+import functools
 import importlib
 import inspect
 import pathlib
@@ -126,10 +127,17 @@ class SummaryTable(SphinxDirective):
         for entry, function in entries.items():
             for field in self.arguments[1:]:
                 function = getattr(function, field)
-            summary = inspect.getdoc(function).split("\n\n")[0].replace("\n", " ").removeprefix("Returns ")
+            summary = inspect.getdoc(_documented(function)).split("\n\n")[0].replace("\n", " ").removeprefix("Returns ")
             body += nodes.row("", _cell(f"`{entry}`"), _cell(summary))
         group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (25, 75)), body, cols=2)
         return [nodes.table("", group)]
+
+
+def _documented(function):
+    """Returns the function that a partial application of functions is about: an argument if one is a function."""
+    while isinstance(function, functools.partial):
+        function = next(filter(callable, function.args), function.func)
+    return function
 
 
 def _cell(text: str) -> nodes.entry:
