@@ -1,5 +1,8 @@
 """What a checkpoint says of its classifier beside the arrays, as JSON, and the classifier that follows from it."""
 
+import functools
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,15 +47,23 @@ def describe(classifier: models.Classifier, *, masks: PyTree | None, metadata: d
 
 def expected_weights(description: dict) -> PyTree:
     """Returns the shapes and types of the arrays that belong to a description: params, batch_stats, and any masks."""
-    weights = models.abstract_state(
-        description["name"],
-        num_classes=description["num_classes"],
-        in_channels=len(description["mean"]),
-        **description["options"],
+    weights = dict(
+        _abstract_state(
+            description["name"],
+            description["num_classes"],
+            len(description["mean"]),
+            json.dumps(description["options"], sort_keys=True),
+        )
     )
     if description["pruned_paths"] is not None:
         weights["masks"] = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.uint8), weights["params"])
     return weights
+
+
+@functools.lru_cache(maxsize=64)
+def _abstract_state(name: str, num_classes: int, in_channels: int, options: str) -> dict:
+    # Tracing a deep network takes seconds, and a study saves the same architecture many times.
+    return models.abstract_state(name, num_classes=num_classes, in_channels=in_channels, **json.loads(options))
 
 
 def assemble(description: dict, weights: PyTree) -> models.Classifier:
