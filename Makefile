@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast lint format clean
+.PHONY: demo test test-fast docs lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jaxprune run configs/digits.py --out runs/digits
@@ -13,6 +13,9 @@ test: $(VENV)/.installed lint
 
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu and not slow"
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -24,7 +27,7 @@ format: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[study,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[study,test,docs]'
 	touch $@
 
 clean:
