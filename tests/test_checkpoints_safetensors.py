@@ -38,11 +38,20 @@ def rewritten(exported, tmp_path, change):
     return tmp_path / "net"
 
 
-def test_an_exported_classifier_comes_back(exported, net):
+def test_an_exported_classifier_and_its_masks_come_back(exported, net):
     restored = checkpoints.load_safetensors(exported[0])
-    assert jax.tree.structure(restored) == jax.tree.structure(net)
-    jax.tree.map(np.testing.assert_array_equal, restored, net)
+    assert isinstance(restored, checkpoints.Checkpoint)
+    assert restored.metadata == {}
+    for here, there in ((restored.classifier, net), (restored.masks, exported[1])):
+        assert jax.tree.structure(here) == jax.tree.structure(there)
+        jax.tree.map(np.testing.assert_array_equal, here, there)
+    assert {leaf.dtype for leaf in jax.tree.leaves(restored.masks)} == {np.dtype("uint8")}
     assert [path.name for path in exported[0].parent.iterdir()] == ["net.safetensors"]
+
+
+def test_without_masks_there_are_none(net, tmp_path):
+    checkpoints.export_safetensors(tmp_path / "net", net)
+    assert checkpoints.load_safetensors(tmp_path / "net").masks is None
 
 
 def test_others_read_flat_dotted_names_and_masks(exported, net):
@@ -65,6 +74,9 @@ def test_another_shape_or_a_missing_array_is_refused_and_named(exported, tmp_pat
         checkpoints.load_safetensors(rewritten(exported, tmp_path, other_shape))
     with pytest.raises(ValueError, match=r"batch_stats\.bn\.mean'\] is missing"):
         checkpoints.load_safetensors(rewritten(exported, tmp_path, lambda arrays, _: arrays.pop("batch_stats.bn.mean")))
+
+    with pytest.raises(ValueError, match=r"masks\.conv\.kernel'\] is missing"):
+        checkpoints.load_safetensors(rewritten(exported, tmp_path, lambda arrays, _: arrays.pop("masks.conv.kernel")))
 
     def one_more(arrays, description):
         arrays["params.extra"] = np.zeros(1, np.float32)

@@ -16,6 +16,7 @@ from jaxprune.checkpoints.description import (
     first_difference,
     refuse_other_version,
 )
+from jaxprune.checkpoints.folder import Checkpoint
 
 _DESCRIPTION = "jaxprune"
 _HEADER_SIZE_BYTES = 8  # a little-endian count of the header's bytes precedes the header
@@ -51,8 +52,8 @@ def export_safetensors(path, classifier: models.Classifier, *, masks: PyTree | N
     temporary.replace(path)
 
 
-def load_safetensors(path) -> models.Classifier:
-    """Returns the classifier that `export_safetensors` wrote; masks stay in the file, under `masks.`.
+def load_safetensors(path) -> Checkpoint:
+    """Returns what `export_safetensors` wrote: the classifier and its masks, None if there were none.
 
     Raises:
       FileNotFoundError: no such file.
@@ -77,13 +78,25 @@ def load_safetensors(path) -> models.Classifier:
         )
     refuse_other_version(description, str(path))
     expected = expected_weights(description | {"pruned_paths": None})
+    if description["pruned_paths"] is not None:
+        expected["masks"] = _expected_masks(expected["params"], set(description["pruned_paths"]))
     names = dict(_dotted_leaves(expected))
-    found = {name: leaf for name, leaf in arrays.items() if not name.startswith("masks.")}
-    difference = first_difference(found, names)
+    difference = first_difference(arrays, names)
     if difference:
         raise ValueError(f"{path} does not hold a {description['name']} as it says: {difference}")
     leaves = [jnp.asarray(arrays[name]) for name in names]
-    return assemble(description, jax.tree.unflatten(jax.tree.structure(expected), leaves))
+    weights = jax.tree.unflatten(jax.tree.structure(expected), leaves)
+    return Checkpoint(assemble(description, weights), weights.get("masks"), description["metadata"])
+
+
+def _expected_masks(params: PyTree, pruned: set[str]) -> PyTree:
+    """Returns the shapes of the masks in the file: those of the pruned parameters, None for the others."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: (
+            jax.ShapeDtypeStruct(leaf.shape, jnp.uint8) if jax.tree_util.keystr(path) in pruned else None
+        ),
+        params,
+    )
 
 
 def _description(content: bytes) -> dict | None:
