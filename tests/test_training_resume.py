@@ -160,7 +160,8 @@ def test_more_epochs_continue_and_fewer_are_refused(stopped):
         ),
         (lambda: {"optimizer": _adam()}, r"state: \.optimizer_state\.inner_state.* is absent there, .* here"),
     ],
-    ids=str,
+    # The same names in every process.
+    ids=["batch_size", "key", "images", "count", "weights", "augment", "ema", "optimizer"],
 )
 def test_another_run_is_refused_and_the_difference_named(stopped, change, message):
     with pytest.raises(ValueError, match=r"step_00000012 is of another training run \(.*give another checkpoint_dir"):
