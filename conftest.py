@@ -1,5 +1,6 @@
 """Set-up shared by all tests: eight simulated devices, strict shapes, and the optional files of `../shared`."""
 
+import gc
 import os
 import pathlib
 
@@ -27,6 +28,20 @@ _hook.__enter__()
 
 ROOT = pathlib.Path(__file__).parent
 SHARED = pathlib.Path(os.environ.get("JAXPRUNE_SHARED", ROOT / ".." / "shared")).resolve()
+
+
+# XLA keeps every compiled program in memory maps of its own; beyond the 65,530 that Linux allows a process, compiling
+# crashes it. The suite compiles more than that, so programs are dropped in time.
+MOST_MEMORY_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_memory_maps():
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MEMORY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

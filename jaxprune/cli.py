@@ -419,7 +419,8 @@ def _print_rows(rows: list[dict], title: str) -> None:
     for heading in ("corruption", "severity", *columns):
         table.add_column(heading, justify="left" if heading == "corruption" else "right")
     for row in rows:
-        values = [f"{row[metric]:.5f}" for metric in columns.values()]
+        # A network that returned NaN has no metrics.
+        values = ["-" if row[metric] is None else f"{row[metric]:.5f}" for metric in columns.values()]
         table.add_row(row["corruption"], str(row["severity"] or "-"), *values)
     Console().print(table)
 

@@ -1,13 +1,9 @@
 """Parameters and multiply-accumulates of the CIFAR and VGG families equal the published ones."""
 
-import math
-
 import jax
-import jax.numpy as jnp
 import pytest
-from jax.extend.core import jaxprs_in_params
 
-from jaxprune import models
+from jaxprune import models, pruning
 
 PROJECTION = {"shortcut": "projection"}
 WIDE_HIDDEN = {"head": "two_hidden", "widths": {"hidden1": 4096, "hidden2": 4096}}
@@ -24,25 +20,9 @@ def network_of_shapes(name, *, num_classes=10, **options):
 
 
 def count_multiply_accumulates(name, *, image_size=32, **options):
-    """Of convolutions and linear layers, for one image, read from the traced forward pass; nothing is computed."""
+    """Of convolutions and linear layers, for one image; nothing is computed."""
     net = network_of_shapes(name, **options)
-    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    jaxpr = jax.make_jaxpr(lambda p, b, x: net.forward(p, b, x, False, None)[0])(net.params, net.batch_stats, image)
-    return _multiply_accumulates(jaxpr.jaxpr)
-
-
-def _multiply_accumulates(jaxpr):
-    total = 0
-    for equation in jaxpr.eqns:
-        total += sum(_multiply_accumulates(inner) for inner in jaxprs_in_params(equation.params))
-        sizes = [math.prod(variable.aval.shape) for variable in (*equation.invars[:2], *equation.outvars[:1])]
-        if equation.primitive.name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            total += sizes[2] * sizes[1] // kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            total += sizes[2] * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-    return total
+    return sum(pruning.multiply_accumulates(net, image_size=image_size).values())
 
 
 # torchvision, models/vgg.py: `num_params`, and `_ops` in units of 1e9 multiply-accumulates, of the BN weights.

@@ -19,7 +19,7 @@ def multiply_accumulates(classifier, *, image_size: int) -> dict[str, int]:
     Counted are convolutions (output elements x kernel size x input channels per group) and matrix products (rows x
     columns x summed length), padding included; BatchNorm, biases, activations, additions and pooling are not, which is
     how the literature counts "FLOPs" (often twice this number elsewhere). Products of two activations count under
-    "other". Nothing is computed: the leaves of the classifier may be `jax.ShapeDtypeStruct`s.
+    "other". Nothing is computed: the leaves of the classifier may be shapes (`jax.ShapeDtypeStruct`).
 
     Args:
       classifier: anything with `params`, `batch_stats`, `apply` and `mean` (one entry per input channel).
