@@ -14,7 +14,8 @@ Parts:
 
 The sides of a comparison run in alternation; medians, quotients and their spread are printed. The oracle corrupts
 `--oracle-images` of the images, one by one on one core as the original scripts do, and PyTorch classifies as many;
-its time for all images is that per image times their number, and said to be so.
+its time for all images is that per image times their number, and said to be so. On a machine that does other work too,
+`taskset -c 0 ... --threads 1 --cpu-time` compares processor seconds on one core, which other work changes little.
 """
 
 import argparse
@@ -57,11 +58,15 @@ def evaluate(networks, images: data.Dataset, **options) -> list[dict]:
     return evaluation.evaluate(networks, images, key=jax.random.key(0), **options)
 
 
+# Replaced by `--cpu-time`.
+clock = time.perf_counter
+
+
 def seconds(function) -> float:
     """Returns how long one call takes."""
-    start = time.perf_counter()
+    start = clock()
     function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def part_forward(options) -> None:
@@ -74,7 +79,7 @@ def part_forward(options) -> None:
         (row,) = evaluate(net, images, corruptions=())
         correct = int((logits(images.images).argmax(1) == images.labels).sum())
         print(f"correct of {len(images)}: jaxprune {row['num_correct']}, PyTorch {correct}")
-    forward.compare(sides, "PyTorch", options.rounds, len(images), "images")
+    forward.compare(sides, "PyTorch", options.rounds, len(images), "images", clock)
 
 
 def part_corrupted(options) -> None:
@@ -91,17 +96,17 @@ def part_corrupted(options) -> None:
         rng = np.random.RandomState(0)
         for name in names:
             for severity in SEVERITIES:
-                start = time.perf_counter()
+                start = clock()
                 corrupted = [
                     oracle.apply(name, x, oracle.draw(rng, name, x, severity, "cifar", textures), severity, "cifar")
                     for x in few.images
                 ]
-                spent["corruptions"] += time.perf_counter() - start
+                spent["corruptions"] += clock() - start
                 # As many images at a time as PyTorch likes: a small piece would be slow.
                 shown = np.resize(np.stack(corrupted).astype(np.uint8), (forward.TORCH_PIECE, 32, 32, 3))
-                start = time.perf_counter()
+                start = clock()
                 logits(shown)
-                spent["forward"] += (time.perf_counter() - start) * len(few) / len(shown)
+                spent["forward"] += (clock() - start) * len(few) / len(shown)
         return spent
 
     print(f"compiling {seconds(lambda: evaluate(net, images, clean=False)):.1f} s with the first run")
@@ -265,17 +270,20 @@ PARTS = {
 
 def main() -> None:
     """Reads the command line and runs the parts it asks for."""
+    global clock
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--oracle-images", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
+    parser.add_argument("--cpu-time", action="store_true", help="count processor seconds instead of those of the clock")
     parser.add_argument("--one", choices=("devices", "memory"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         {"devices": _one_devices, "memory": _one_memory}[options.one](options)
         return
+    clock = time.process_time if options.cpu_time else time.perf_counter
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {options.images} images")
     for name in options.parts:
         print(f"\n{name}")

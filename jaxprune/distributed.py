@@ -9,6 +9,8 @@ import itertools
 import json
 import os
 import platform
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -37,6 +39,7 @@ _POD_INDEX = "JOB_COMPLETION_INDEX"
 # A process that has died is noticed after this time, so that all have stopped within a minute.
 HEARTBEAT_TIMEOUT_S = 20
 START_TIMEOUT_S = 300
+_RETRY_S = 1
 # A process that lives but is late may be writing files.
 STEP_TIMEOUT_S = 600
 # What a failed collective or barrier says, depending on who notices first.
@@ -72,7 +75,8 @@ def start(
       ValueError: arguments that are missing or contradict each other, no cluster found, or processes that run other
         versions of the software.
       RuntimeError: JAX has been used already, or is started already.
-      LostProcessError: the others do not come.
+      LostProcessError: nobody answers at `coordinator`. Where process 0 is there and others are missing, JAX ends the
+        process itself, saying DEADLINE_EXCEEDED.
     """
     kind = kind or ("address" if coordinator else "auto")
     if kind not in KINDS:
@@ -91,6 +95,8 @@ def start(
         raise ValueError(f"num_processes={num_processes}; give 1 or more")
     if None not in (num_processes, process_id) and not 0 <= process_id < num_processes:
         raise ValueError(f"process_id={process_id} of num_processes={num_processes}; give 0 to {num_processes - 1}")
+    if coordinator is not None and process_id:
+        _reach(coordinator, process_id, timeout_s)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -106,12 +112,24 @@ def start(
             f"no cluster of kind {kind!r} was found ({error}); give coordinator, num_processes and process_id, or run "
             f"as one process"
         ) from error
-    except jax.errors.JaxRuntimeError as error:
-        raise LostProcessError(
-            f"process {process_id} of {num_processes} did not meet the others at {coordinator} within {timeout_s} s; "
-            f"start all of them, with one coordinator that all can reach ({_first_line(error)})"
-        ) from error
     agree("software", {"jaxprune": __version__, "jax": jax.__version__, "python": platform.python_version()})
+
+
+def _reach(coordinator: str, process_id: int, timeout_s: int) -> None:
+    """Returns when somebody listens at `coordinator`: JAX would abort the interpreter where nobody does."""
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_RETRY_S).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise LostProcessError(
+                    f"process {process_id} found nobody at {coordinator} within {timeout_s} s ({error}); start process "
+                    f"0 too, and give its host's name or address as the others reach it, with an open port"
+                ) from error
+            time.sleep(_RETRY_S)
 
 
 def is_writer() -> bool:

@@ -193,6 +193,11 @@ def test_a_start_without_a_cluster_says_what_to_give(tmp_path):
     assert "give coordinator, num_processes and process_id, or run as one process" in done.stdout
 
 
+def test_a_coordinator_that_is_not_there_is_named():
+    with pytest.raises(distributed.LostProcessError, match=r"process 1 found nobody at localhost:\d+ within 0 s"):
+        distributed.start(f"localhost:{free_port()}", 2, 1, timeout_s=0)
+
+
 def test_one_process_agrees_with_itself_and_waits_for_nobody():
     distributed.agree("plan", {"a": "1"})
     distributed.wait_for_all("a step")
