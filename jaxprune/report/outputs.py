@@ -92,7 +92,7 @@ def read_row(run_dir: epath.PathLike, row: Mapping[str, Any]) -> Outputs | None:
     if not path.exists():
         return None
     outputs = read(path)
-    if not np.isfinite(outputs.confidence).all():
+    if row["accuracy"] is None or not np.isfinite(row["accuracy"]) or not np.isfinite(outputs.confidence).all():
         return None
     found, stated = int(outputs.correct.sum()), row["accuracy"] * row["n"]
     if len(outputs.labels) != row["n"] or not abs(found - stated) < 0.5:

@@ -211,6 +211,7 @@ def _svg(panel: Panel, prefix: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s(?:xmlns(?::xlink)?|version)="[^"]*"', "", svg)
     svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'(?<= )(?:d|x|y|transform)="[^"]*"', lambda found: _shortened(found[0]), svg)
     # Several drawings share one page, so their ids must differ, and their text takes the page's font.
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r"\bfont: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)  # matplotlib before 3.11
@@ -219,6 +220,11 @@ def _svg(panel: Panel, prefix: str) -> str:
         svg = svg.replace(light, f"var(--{name})")
     attributes = f'role="img" aria-label="{html.escape(panel.title)}"'
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: attributes, svg, count=1)
+
+
+def _shortened(attribute: str) -> str:
+    """Returns an attribute of coordinates with a hundredth of a point, which nobody sees, as its last digit."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", attribute)
 
 
 def _group(*, text: str | None = None, method: int | None = None) -> str:

@@ -52,6 +52,8 @@ def of_arms(parts: Sequence[tuple[pd.DataFrame, Evidence]], name: str, labels: S
 
 
 def _plot(name: str, title: str, parts, series: dict[str, int]) -> Plot:
+    # Long names take a line of the legend each.
+    inches = (theme.PANEL_INCHES[0], theme.PANEL_INCHES[1] + theme.LEGEND_LINE_INCHES * (len(series) - 1))
     panels, estimates = [], {"accuracy": [], "calibration error": []}
     for size, column in SIZES.items():
         for heading, measure, is_corrupted in _measures(parts):
@@ -62,8 +64,8 @@ def _plot(name: str, title: str, parts, series: dict[str, int]) -> Plot:
             ]
             estimates["accuracy" if measure == ACCURACY else "calibration error"] += [mark.estimate for mark in marks]
             high = measure == ACCURACY
-            draw = partial(_draw, marks=marks, series=series, size=size, label=heading, better_high=high)
-            panels.append(Panel(heading, draw, choice=size))
+            draw = partial(_draw, marks=marks, series=series, size=size, better_high=high)
+            panels.append(Panel(heading, draw, inches, choice=size))
     rows = pd.concat([family for family, _, _ in parts])
     stages = {evidence.stage for _, evidence, _ in parts}
     caption = words.caption(
@@ -106,7 +108,7 @@ def _marks(
     return out
 
 
-def _draw(axes: Axes, *, marks: list[Mark], series: dict[str, int], size: str, label: str, better_high: bool) -> None:
+def _draw(axes: Axes, *, marks: list[Mark], series: dict[str, int], size: str, better_high: bool) -> None:
     for name, index in series.items():
         own = sorted((mark for mark in marks if mark.series == index), key=lambda mark: mark.size)
         if not own:
@@ -157,7 +159,7 @@ def _draw(axes: Axes, *, marks: list[Mark], series: dict[str, int], size: str, l
     else:
         axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(lambda value, _: words.amount(value))
-    axes.set(xlabel=size, ylabel=label)
+    axes.set_xlabel(size)
 
 
 def front(marks: Sequence[Mark], *, better_high: bool) -> list[Mark]:

@@ -7,7 +7,7 @@ import pytest
 from etils import epath
 
 from jaxprune import report
-from jaxprune.report import findings, outputs, rows, tables, verdicts
+from jaxprune.report import findings, outputs, rows, schema, tables, verdicts
 from jaxprune.report.evidence import Evidence
 from jaxprune.report.verdicts import CONFIRMED, NOT_CONFIRMED, NOT_ENOUGH
 
@@ -198,3 +198,34 @@ def test_a_file_that_holds_no_outputs_is_named(small_run, what):
     message = {"damaged": "is damaged", "incomplete": "lacks confidence", "shapes": "arrays of the shapes"}[what]
     with pytest.raises(ValueError, match=rf"clean-0\.npz {message}|clean-0\.npz holds {message}"):
         outputs.read(path)
+
+
+def test_outputs_are_those_that_an_evaluation_keeps(simulation, make_rows, tmp_path):
+    from jaxprune import evaluation
+    from jaxprune.evaluation.examples import save_examples
+
+    row = make_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))[-1]
+    found = simulation.Images(30).outputs(0.1)
+    about = {"corruption": row["corruption"], "severity": row["severity"], "dataset": "digits", "precision": "float32"}
+    kept = evaluation.Examples(classifier=outputs.network_name(row), **about, **found._asdict())
+    path = save_examples(tmp_path / outputs.FOLDER, kept, dtype="float32")
+    assert path == outputs.path_of(tmp_path, row)
+    for mine, theirs in zip(outputs.read(path), found, strict=True):
+        np.testing.assert_array_equal(mine, theirs.astype(mine.dtype))
+
+
+def test_a_network_that_diverged_is_left_out_of_what_needs_its_outputs(small_run, simulation):
+    folder, wanted = small_run
+    diverged = next(row for row in wanted if row["method"] == "weight" and row["stage"] == "fine_tuned")
+    path = outputs.path_of(folder, diverged)
+    found = outputs.read(path)
+    simulation.save(path, found._replace(confidence=np.full_like(found.confidence, np.nan)))
+    written = rows.read(epath.Path(folder))
+    for row in written:
+        if outputs.network_name(row) == outputs.network_name(diverged):
+            row.update(dict.fromkeys(schema.METRICS) | {"num_correct": None, "finite": False})
+    (folder / "rows.jsonl").write_text("".join(f"{simulation.json.dumps(row)}\n" for row in written))
+    (family,) = tables.families(tables.results(rows.read(epath.Path(folder))))
+    found = {each.question.finding: each for each in findings.verdicts(Evidence(family, folder, num_resamples=50))}
+    assert found["2"].outcome == NOT_ENOUGH
+    assert "allow no interval" in found["2"].sentence
