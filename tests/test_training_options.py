@@ -199,6 +199,19 @@ def test_eight_devices_train_as_one_does(batch_size):
         np.testing.assert_allclose(here.validation_nll, there.validation_nll, atol=1e-5)
 
 
+@pytest.mark.parametrize("batch_size", [32, 30], ids=["even", "uneven"])
+def test_the_rows_of_a_batch_are_split_among_the_devices(batch_size):
+    seen = []
+
+    def look(key, images):
+        jax.debug.inspect_array_sharding(images, callback=seen.append)
+        return images
+
+    fit(batch_size=batch_size, epochs=1, augment=look, devices=jax.devices())
+    assert seen
+    assert {sharding.shard_shape((32, 8, 8, 3)) for sharding in seen} == {(4, 8, 8, 3)}
+
+
 def test_a_second_fit_on_eight_devices_does_not_compile_again():
     fit(devices=jax.devices())
     before = steps.train_steps._cache_size()

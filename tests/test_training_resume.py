@@ -139,6 +139,12 @@ def test_a_stopped_training_continues_to_the_same_bits(uninterrupted, stopped):
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
 
 
+def test_what_a_killed_process_left_unfinished_is_removed(stopped):
+    (stopped / "step_00000099.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    fit(checkpoint_dir=stopped, epochs=2)
+    assert step_folders(stopped) == ["step_00000006", "step_00000012"]
+
+
 def test_more_epochs_continue_and_fewer_are_refused(stopped):
     with pytest.raises(ValueError, match=r"step_00000012 is in epoch 3, beyond epochs=1; give at least as many epochs"):
         fit(checkpoint_dir=stopped, epochs=1)
@@ -199,11 +205,19 @@ def change_a_checksum(path):
     file.write_text(json.dumps(description))
 
 
+def forget_the_epoch(path):
+    file = path / "description" / "metadata"
+    description = json.loads(file.read_text())
+    del description["epoch"]
+    file.write_text(json.dumps(description))
+
+
 DAMAGES = {
     "bit": (flip_a_bit, ""),
     "checksum": (change_a_checksum, r"the check sum of \.params\['bn'\]\['bias'\] is wrong"),
     "file": (lambda path: (path / "state" / "_METADATA").unlink(), "state/_METADATA is missing"),
     "json": (lambda path: (path / "description" / "metadata").write_text("{"), "its description cannot be read"),
+    "key": (forget_the_epoch, "its description lacks epoch"),
     "foreign": (lambda path: (path / "description" / "metadata").write_text("[]"), "no training state that jaxprune"),
 }
 

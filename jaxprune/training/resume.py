@@ -24,6 +24,7 @@ FORMAT, FORMAT_VERSION = "jaxprune training state", 1
 KEPT = 2
 EPOCHS_FILE = "epochs.jsonl"
 _STATE, _DESCRIPTION = "state", "description"
+_DESCRIBED = {"run", "shapes", "checksums", "epoch", "step", "records"}
 _NAME, _NAME_PATTERN = "step_{:08d}", re.compile(r"step_(\d{8,})")
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _ESSENTIAL_FILES = ("_METADATA", "manifest.ocdbt")
@@ -159,6 +160,9 @@ class Checkpoints:
             raise _Damaged("it is no training state that jaxprune wrote")
         if description.get("format_version") != FORMAT_VERSION:
             raise _Damaged(f"format version {description.get('format_version')}; this release reads {FORMAT_VERSION}")
+        lost = _DESCRIBED - description.keys()
+        if lost:
+            raise _Damaged(f"its description lacks {', '.join(sorted(lost))}")
         return description
 
     def _refuse_another_run(self, path: epath.Path, description: dict, template: PyTree) -> None:
@@ -188,8 +192,8 @@ class Checkpoints:
                 arrays = reader.restore(path, args.Composite(**{_STATE: args.StandardRestore(targets)}))[_STATE]
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise _Damaged(_brief(error)) from error
-        for name, expected in description["checksums"].items():
-            if checksum(arrays[name]) != expected:
+        for name in names:
+            if checksum(arrays[name]) != description["checksums"].get(name):
                 raise _Damaged(f"the check sum of {name} is wrong")
         leaves = [arrays[name] for name in names]
         return jax.tree.map(_wrap, template, jax.tree.unflatten(jax.tree.structure(template), leaves))
