@@ -1,4 +1,4 @@
-"""The forward pass in evaluation mode: pieces, and the first convolution by pairs of pixels."""
+"""The forward pass: pieces, and convolutions in the form that is fast on CPU."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 from jaxprune import models
-from jaxprune.models import pair_convolution
+from jaxprune.models import cpu_convolution
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -30,10 +30,10 @@ def options(x, kernel, **changes):
 def test_pairs_of_pixels_give_the_convolution(rng, padding, inputs, outputs):
     x, kernel = arguments(rng, inputs=inputs, outputs=outputs)
     expected = lax.conv_general_dilated(x, kernel, (1, 1), padding, **options(x, kernel))
-    actual = pair_convolution.convolution(x, kernel, (1, 1), padding, **options(x, kernel))
+    actual = cpu_convolution.evaluation_convolution(x, kernel, (1, 1), padding, **options(x, kernel))
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     by_pairs = str(
-        jax.make_jaxpr(lambda: pair_convolution.convolution(x, kernel, (1, 1), padding, **options(x, kernel)))()
+        jax.make_jaxpr(lambda: cpu_convolution.evaluation_convolution(x, kernel, (1, 1), padding, **options(x, kernel)))()
     )
     assert "platform_index" in by_pairs
 
@@ -41,12 +41,32 @@ def test_pairs_of_pixels_give_the_convolution(rng, padding, inputs, outputs):
 def test_gradients_are_those_of_the_convolution(rng):
     x, kernel = arguments(rng)
     same = options(x, kernel)
-    for function in (lax.conv_general_dilated, pair_convolution.convolution):
+    for function in (lax.conv_general_dilated, cpu_convolution.evaluation_convolution):
         gradient = jax.grad(lambda x, k, f=function: jnp.sum(f(x, k, (1, 1), "SAME", **same) ** 2), argnums=(0, 1))
         if function is lax.conv_general_dilated:
             expected = gradient(x, kernel)
     for actual, other in zip(gradient(x, kernel), expected, strict=True):
         np.testing.assert_allclose(actual, other, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("padding", ["SAME", [(1, 1), (1, 1)]], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 4)])
+@pytest.mark.parametrize("function", [cpu_convolution.training_convolution, cpu_convolution.evaluation_convolution])
+def test_a_small_map_is_a_product_of_patches(rng, function, size, padding):
+    x, kernel = arguments(rng, size=size, inputs=40, outputs=48)
+    how = options(x, kernel)
+
+    def plain(x, k):
+        return lax.conv_general_dilated(x, k, (1, 1), padding, **how)
+
+    def ours(x, k):
+        return function(x, k, (1, 1), padding, **how)
+
+    assert "platform_index" in str(jax.make_jaxpr(ours)(x, kernel))
+    np.testing.assert_allclose(ours(x, kernel), plain(x, kernel), atol=1e-4)
+    expected, actual = (jax.grad(lambda x, k, f=f: jnp.sum(jnp.sin(f(x, k))), (0, 1))(x, kernel) for f in (plain, ours))
+    np.testing.assert_allclose(actual[0], expected[0], atol=1e-3)
+    np.testing.assert_allclose(actual[1], expected[1], atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +78,8 @@ def test_gradients_are_those_of_the_convolution(rng):
         ({"kernel": (1, 1)}, (1, 1), "SAME", {}),
         ({"size": (6, 7)}, (1, 1), "SAME", {}),
         ({"inputs": 5}, (1, 1), "SAME", {}),
+        ({"size": (3, 2), "inputs": 5}, (1, 1), "SAME", {}),
+        ({"size": (2, 2)}, (2, 2), "SAME", {}),
         ({"outputs": 33}, (1, 1), "SAME", {}),
         ({}, (1, 1), "SAME", {"rhs_dilation": (2, 2)}),
     ],
@@ -66,7 +88,7 @@ def test_other_convolutions_are_left_alone(rng, shape, strides, padding, changes
     x, kernel = arguments(rng, **shape)
     how = options(x, kernel, **changes)
     expected = lax.conv_general_dilated(x, kernel, strides, padding, **how)
-    np.testing.assert_array_equal(pair_convolution.convolution(x, kernel, strides, padding, **how), expected)
+    np.testing.assert_array_equal(cpu_convolution.evaluation_convolution(x, kernel, strides, padding, **how), expected)
 
 
 def test_a_grouped_convolution_is_left_alone(rng):
@@ -74,10 +96,10 @@ def test_a_grouped_convolution_is_left_alone(rng):
     x = jnp.concatenate([x, x], axis=-1)
     how = options(x, kernel, feature_group_count=2)
     expected = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", **how)
-    np.testing.assert_array_equal(pair_convolution.convolution(x, kernel, (1, 1), "SAME", **how), expected)
+    np.testing.assert_array_equal(cpu_convolution.evaluation_convolution(x, kernel, (1, 1), "SAME", **how), expected)
 
 
-def test_a_users_own_module_gets_it_in_evaluation_mode_only():
+def test_a_users_own_module_gets_pairs_in_evaluation_mode_only():
     conv = nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0))
     module = nnx.Sequential(conv, lambda x: x.mean(axis=(1, 2)))
     net = models.from_nnx(module, mean=(0.5,) * 3, std=(0.2,) * 3, num_classes=4)

@@ -7,7 +7,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import PyTree
 
-from jaxprune.models.pair_convolution import convolution
+from jaxprune.models import cpu_convolution
 
 # Names that Linen modules give their mode argument, and the value that means training.
 LINEN_MODE_ARGUMENTS = {
@@ -24,12 +24,16 @@ class NnxForward:
 
     def __init__(self, module: nnx.Module):
         module = nnx.clone(module)
+        convolutions = [
+            part
+            for _, part in nnx.iter_modules(module)
+            if isinstance(part, nnx.Conv) and part.conv_general_dilated is lax.conv_general_dilated
+        ]
         module.train()
+        _set(convolutions, cpu_convolution.training_convolution)
         self.train_graph = nnx.graphdef(module)
         module.eval()
-        for _, part in nnx.iter_modules(module):
-            if isinstance(part, nnx.Conv) and part.conv_general_dilated is lax.conv_general_dilated:
-                part.conv_general_dilated = convolution
+        _set(convolutions, cpu_convolution.evaluation_convolution)
         self.eval_graph = nnx.graphdef(module)
         self._hash = hash((self.train_graph, self.eval_graph))
 
@@ -85,3 +89,8 @@ class LinenForward:
         """Returns the Linen module, which holds no state."""
         del params, batch_stats
         return self.linen_module
+
+
+def _set(convolutions, function) -> None:
+    for convolution in convolutions:
+        convolution.conv_general_dilated = function
