@@ -42,6 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\njaxprune: interrupted; finished parts are kept, the same command continues\n")
         return EXIT_INTERRUPTED
+    except SystemExit as error:
+        # Training that SIGTERM stopped says where it goes on; argument parsing has said what it had to.
+        if isinstance(error, _interrupted()):
+            return _complain(str(error), error.code)
+        raise
     except FloatingPointError as error:
         return _complain(str(error), EXIT_FAILED)
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -49,6 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _complain(str(error) or repr(error))
     return EXIT_OK
+
+
+def _interrupted():
+    """Returns the exception of stopped training; only where something has trained is that room loaded already."""
+    training = sys.modules.get("jaxprune.training")
+    return training.Interrupted if training else ()
 
 
 def _show_warning(message, *where) -> None:
@@ -191,6 +202,36 @@ def _write_report(runs) -> None:
 
 
 @dataclasses.dataclass
+class _DataOptions:
+    """Which images."""
+
+    dataset: str
+    """A data set name, such as cifar10 or digits."""
+    data_dir: str | None = None
+    """Where its files lie."""
+    split: str = "test"
+    limit: int | None = None
+    """Use the first so many images."""
+    image_size: int | None = None
+    """Pixels per side to which an image_folder is brought; needed there."""
+    data_corruption: str | None = None
+    """Which part of cifar10_corrupted: a corruption; needed there, with --data-severity."""
+    data_severity: int | None = None
+
+    def load(self):
+        """Returns the data set."""
+        from jaxprune import data
+
+        options = {
+            "image_size": self.image_size,
+            "corruption": self.data_corruption,
+            "severity": self.data_severity,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        return data.load(self.dataset, split=self.split, data_dir=self.data_dir, limit=self.limit, **given)
+
+
+@dataclasses.dataclass
 class _TorchOptions:
     """What a PyTorch file does not say about itself; files and folders that jaxprune saved say it all."""
 
@@ -242,13 +283,7 @@ def _evaluate(arguments: list[str]) -> None:
 
         checkpoint: Positional[str]
         """A PyTorch .pt file, a .safetensors file or a folder that jaxprune saved."""
-        dataset: str
-        """A data set name, such as cifar10 or digits."""
-        data_dir: str | None = None
-        """Where prepared data lies."""
-        split: str = "test"
-        limit: int | None = None
-        """Use the first so many images."""
+        data: OmitArgPrefixes[_DataOptions]
         corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
         """Names; give none to measure clean images only."""
         severities: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -259,10 +294,10 @@ def _evaluate(arguments: list[str]) -> None:
     options = _parse(Evaluate, "evaluate", arguments)
     import jax
 
-    from jaxprune import data, evaluation
+    from jaxprune import evaluation
 
     evaluation.check_corruptions(options.corruptions, options.severities)
-    dataset = data.load(options.dataset, split=options.split, data_dir=options.data_dir, limit=options.limit)
+    dataset = options.data.load()
     classifier = _load_classifier(
         options.checkpoint, options.torch, num_classes=dataset.num_classes, mean=dataset.mean, std=dataset.std
     )
@@ -282,7 +317,7 @@ def _evaluate(arguments: list[str]) -> None:
         )
 
     _with_progress(work)
-    _print_rows(rows, f"{options.checkpoint} on {len(dataset)} {options.split} images of {options.dataset}")
+    _print_rows(rows, f"{options.checkpoint} on {len(dataset)} {dataset.split} images of {dataset.name}")
 
 
 def _compare(arguments: list[str]) -> None:
@@ -296,13 +331,7 @@ def _compare(arguments: list[str]) -> None:
 
         checkpoints: Positional[tuple[str, str]]
         """Two models: PyTorch .pt files, .safetensors files or folders that jaxprune saved."""
-        dataset: str
-        """A data set name, such as cifar10 or digits."""
-        data_dir: str | None = None
-        """Where prepared data lies."""
-        split: str = "test"
-        limit: int | None = None
-        """Use the first so many images."""
+        data: OmitArgPrefixes[_DataOptions]
         corruptions: tuple[str, ...] = ()
         """Names; by default clean images only."""
         severities: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -313,10 +342,10 @@ def _compare(arguments: list[str]) -> None:
     options = _parse(Compare, "compare", arguments)
     import jax
 
-    from jaxprune import data, evaluation, report
+    from jaxprune import evaluation, report
 
     evaluation.check_corruptions(options.corruptions, options.severities)
-    dataset = data.load(options.dataset, split=options.split, data_dir=options.data_dir, limit=options.limit)
+    dataset = options.data.load()
     known = {"num_classes": dataset.num_classes, "mean": dataset.mean, "std": dataset.std}
     both = {
         name: _load_classifier(path, options.torch, **known)

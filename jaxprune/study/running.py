@@ -2,7 +2,8 @@
 
 A run folder holds `study.json` (configuration and provenance), `checkpoints/` (one folder per network), `rows/` (one
 JSON Lines file per seed, arm and corruption), `rows.jsonl` (all rows, in the order of the plan) and `examples/` (what
-each network said of each image). Each file is written under a temporary name and renamed; what exists is skipped.
+each network said of each image). `training/` holds the epochs' records of each network, and the state of the one that
+is being trained. Each file is written under a temporary name and renamed; what exists is skipped.
 Everything random follows from the configuration, so the rows do not depend on where a run was interrupted.
 """
 
@@ -127,7 +128,7 @@ class _Run:
         path = self.out / "checkpoints" / f"seed{seed}-{arm.name}-trained"
         if path.exists():
             self._advance(f"seed {seed}: trained {arm.name} found", self._training_cost(arm.pretrain))
-            return checkpoints.load(path).classifier
+            return self._load(path)
         options = {
             "name": arm.model.name,
             "num_classes": self.train.num_classes,
@@ -140,24 +141,30 @@ class _Run:
         else:
             classifier = models.create(key=_key(seed, "init"), **options)
         description = f"seed {seed}: training {arm.name}"
-        classifier = self._fit(classifier, arm.pretrain, description, _key(seed, "pretrain"), masks=None)
-        checkpoints.save(path, classifier)
-        return classifier
+        return self._fit(path, classifier, arm.pretrain, description, _key(seed, "pretrain"), masks=None)
 
     def _fine_tuned(self, network: Network, arm: ArmConfig, dense: models.Classifier) -> models.Classifier:
         path = self.out / "checkpoints" / network.label
         if path.exists():
             self._advance(f"{network.label} found", self._training_cost(arm.finetune))
-            return checkpoints.load(path).classifier
+            return self._load(path)
         start = _remove(network, dense)
         key = _key(network.seed, "finetune")
-        classifier = self._fit(start.classifier, arm.finetune, f"fine-tuning {network.label}", key, start.masks)
-        checkpoints.save(path, classifier, masks=start.masks)
-        return classifier
+        return self._fit(path, start.classifier, arm.finetune, f"fine-tuning {network.label}", key, start.masks)
 
-    def _fit(self, classifier, train: TrainConfig, description: str, key: jax.Array, masks) -> models.Classifier:
+    def _load(self, path: epath.Path) -> models.Classifier:
+        training.delete_checkpoints(self._training_path(path))  # of a run that was killed just before it did
+        return checkpoints.load(path).classifier
+
+    def _training_path(self, path: epath.Path) -> epath.Path:
+        """Returns where the training that makes the checkpoint at `path` keeps its records and its state."""
+        return self.out / "training" / path.name
+
+    def _fit(self, path: epath.Path, classifier, train: TrainConfig, description: str, key: jax.Array, masks):
+        """Trains, continuing what was stopped, and saves the result at `path`; keeps the losses of the epochs."""
         cost = self._training_cost(train)
-        return training.fit(
+        unfinished = self._training_path(path)
+        trained = training.fit(
             classifier,
             self.train,
             optimizer=self.optimizers[train],
@@ -167,7 +174,11 @@ class _Run:
             batch_size=train.batch_size,
             augment=data.AUGMENTATIONS[train.augment],
             on_epoch=lambda record: self._advance(f"{description}, loss {record.loss:.3f}", cost / record.epochs),
+            checkpoint_dir=unfinished,
         )
+        checkpoints.save(path, trained, masks=masks)
+        training.delete_checkpoints(unfinished)
+        return trained
 
     def _candidates(self, dense, trained: dict, arm: ArmConfig) -> Iterator[tuple[tuple[Network, str], Candidate]]:
         """Yields every (network, stage) with what is evaluated."""

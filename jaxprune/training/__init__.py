@@ -8,6 +8,7 @@ from jaxprune.training.optimizers import LEARNING_RATE, MOMENTUM, SCHEDULES, WEI
 from jaxprune.training.options import BATCH_SIZE
 from jaxprune.training.precision import COMPUTE_DTYPES
 from jaxprune.training.records import EpochRecord, num_steps
+from jaxprune.training.resume import delete_checkpoints
 
 __all__ = [
     "BATCH_SIZE",
@@ -20,6 +21,7 @@ __all__ = [
     "WEIGHT_DECAY",
     "EpochRecord",
     "Interrupted",
+    "delete_checkpoints",
     "fit",
     "fit_many",
     "num_steps",

@@ -209,6 +209,18 @@ class Checkpoints:
         return OSError(code, f"training stopped: the checkpoint {path} could not be written ({_brief(error)}); {kept}")
 
 
+def delete_checkpoints(folder) -> None:
+    """Deletes the states that `fit` saved in its `checkpoint_dir`, and keeps `epochs.jsonl`; for a run that is over.
+
+    Args:
+      folder: local or `gs://`; a missing one has nothing to delete.
+    """
+    folder = epath.Path(folder)
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name.startswith("step_"):
+            path.rmtree()
+
+
 class _Damaged(Exception):
     pass
 
