@@ -5,9 +5,10 @@ import sys
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
-from jaxprune import checkpoints, cli, models
+from jaxprune import checkpoints, cli, data, models
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -102,6 +103,32 @@ def test_evaluate_prints_a_table(saved, capsys):
         ("contrast", "1"),
         ("contrast", "5"),
     ]
+
+
+def test_evaluate_reads_safetensors_and_image_folders(saved, tmp_path, capsys):
+    weights = tmp_path / "net.safetensors"
+    checkpoints.export_safetensors(weights, checkpoints.load(saved).classifier)
+    digits = data.load("digits", split="test", limit=20)
+    for index, (pixels, label) in enumerate(zip(digits.images, digits.labels, strict=True)):
+        path = tmp_path / "images" / "test" / str(label) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(pixels).save(path)
+    folder = ["image_folder", "--data-dir", str(tmp_path / "images"), "--image-size", "32"]
+    tables = []
+    for checkpoint, source in ((weights, folder), (saved, folder)):
+        assert cli.main(["evaluate", str(checkpoint), "--dataset", *source, "--corruptions"]) == 0
+        tables.append(capsys.readouterr().out.replace(str(checkpoint), ""))
+    assert [line for line in tables[0].splitlines() if "clean" in line] == [
+        line for line in tables[1].splitlines() if "clean" in line
+    ]
+    assert "20 test images of images" in " ".join(tables[0].split())
+
+
+def test_options_of_a_data_set_reach_it(capsys):
+    assert cli.main(["evaluate", "absent.pt", "--dataset", "digits", "--data-severity", "3"]) == 2
+    assert "'digits' has no option 'severity'" in capsys.readouterr().err
+    assert cli.main(["evaluate", "absent.pt", "--dataset", "cifar10_corrupted", "--data-dir", "/nonexistent"]) == 2
+    assert "corruption" in capsys.readouterr().err
 
 
 def test_compare_says_which_differences_are_significant(saved, tmp_path, capsys):

@@ -4,12 +4,15 @@ import itertools
 import subprocess
 import sys
 import types
+import zlib
 
+import jax
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
-from jaxprune import data
+from jaxprune import data, evaluation, models, training
 from jaxprune.data import stream
 
 COUNT, SIDE = 23, 4
@@ -170,3 +173,75 @@ def test_importing_the_room_imports_no_optional_library():
     code = f"import sys, jaxprune.data; print([name for name in {optional} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def net():
+    return models.create("resnet8", num_classes=3, key=jax.random.key(0), stage_widths=(4, 4, 4))
+
+
+def test_evaluate_gives_the_same_rows_and_examples_as_from_memory(folder, streamed, net, tmp_path):
+    whole = data.load_image_folder(folder, image_size=SIDE, split="train", mean=streamed.mean, std=streamed.std)
+    how = {"key": jax.random.key(0), "corruptions": ["contrast"], "severities": [3], "batch_size": 10}
+    expected = evaluation.evaluate(net, whole, keep_examples=tmp_path / "memory", **how)
+    assert evaluation.evaluate(net, streamed, keep_examples=tmp_path / "stream", **how) == expected
+    for file in ("clean-0.npz", "contrast-3.npz"):
+        examples = [evaluation.load_examples(tmp_path / kind / net.name / file) for kind in ("memory", "stream")]
+        for name in ("labels", "prediction", "confidence"):
+            np.testing.assert_array_equal(*(getattr(each, name) for each in examples))
+
+
+def test_evaluate_refuses_a_streamed_label_outside_the_classes(streamed, net):
+    def read(index):
+        return np.zeros((SIDE, SIDE, 3), np.uint8), index
+
+    bad = data.StreamedDataset(read, 4, SIDE, streamed.class_names)
+    with pytest.raises(ValueError, match=r"labels of 'unnamed' run from 0 to 3, outside 0\.\.2"):
+        evaluation.evaluate(net, bad, corruptions=())
+
+
+def weights(classifier):
+    return jax.tree.leaves((classifier.params, classifier.batch_stats))
+
+
+def test_fit_takes_the_steps_of_a_hand_written_loop(streamed, net):
+    fitted = training.fit(net, streamed, optimizer=optax.sgd(0.01), epochs=2, batch_size=5, key=jax.random.key(3))
+
+    @jax.jit
+    def step(params, batch_stats, images, labels):
+        def loss(params):
+            logits, new_stats = net.apply(params, batch_stats, images, train=True)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new_stats
+
+        grads, new_stats = jax.grad(loss, has_aux=True)(params)
+        return jax.tree.map(lambda param, grad: param - 0.01 * grad, params, grads), new_stats
+
+    params, batch_stats = net.params, net.batch_stats
+    seed = zlib.crc32(np.asarray(jax.random.key_data(jax.random.key(3))).tobytes())
+    for epoch in (1, 2):
+        for batch in take(streamed, seed=seed, epoch=epoch)[: COUNT // 5]:
+            params, batch_stats = step(params, batch_stats, batch.images, batch.labels)
+    for actual, expected, before in zip(
+        weights(fitted), jax.tree.leaves((params, batch_stats)), weights(net), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+        assert np.abs(actual - before).max() > 1e-3
+
+
+def test_fit_resumes_a_stream_to_the_same_bits(streamed, net, tmp_path):
+    how = {"optimizer": training.sgd(schedule="constant"), "batch_size": 5, "key": jax.random.key(3)}
+    records = []
+    expected = training.fit(net, streamed, epochs=2, **how, on_epoch=records.append)
+    assert [record.epoch for record in records] == [1, 2]
+    training.fit(net, streamed, epochs=1, checkpoint_dir=tmp_path, **how)
+    resumed = training.fit(net, streamed, epochs=2, checkpoint_dir=tmp_path, **how)
+    for actual, other in zip(weights(resumed), weights(expected), strict=True):
+        np.testing.assert_array_equal(actual, other)
+
+
+def test_what_needs_the_images_in_memory_refuses_a_stream(streamed, net):
+    how = {"optimizer": optax.sgd(0.1), "epochs": 1}
+    with pytest.raises(ValueError, match="fit_many needs the images in memory"):
+        training.fit_many([net], streamed, keys=[jax.random.key(0)], **how)
+    with pytest.raises(ValueError, match="validation images must fit in memory"):
+        training.fit(net, streamed, key=jax.random.key(0), validation=streamed, **how)

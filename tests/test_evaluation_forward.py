@@ -33,7 +33,9 @@ def test_pairs_of_pixels_give_the_convolution(rng, padding, inputs, outputs):
     actual = cpu_convolution.evaluation_convolution(x, kernel, (1, 1), padding, **options(x, kernel))
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     by_pairs = str(
-        jax.make_jaxpr(lambda: cpu_convolution.evaluation_convolution(x, kernel, (1, 1), padding, **options(x, kernel)))()
+        jax.make_jaxpr(
+            lambda: cpu_convolution.evaluation_convolution(x, kernel, (1, 1), padding, **options(x, kernel))
+        )()
     )
     assert "platform_index" in by_pairs
 

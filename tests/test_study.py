@@ -175,6 +175,35 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_rows(finished, tmp_path):
     assert (out / "report.html").exists()
 
 
+@pytest.mark.slow
+def test_sigterm_in_training_saves_says_so_and_the_run_goes_on_from_there(tmp_path):
+    config, out, epochs = tmp_path / "tiny.py", tmp_path / "run", 40
+    config.write_text(CONFIG_FILE)
+    command = [sys.executable, "-m", "jaxprune", "run", str(config), "--out", str(out)]
+    command += ["--study.pretrain.epochs", str(epochs), "--study.methods", "weight"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    training = out / "training" / "seed0-resnet8-trained"
+    deadline = time.monotonic() + 120
+    while not (training / "epochs.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert said.splitlines()[-1].startswith("jaxprune: training was stopped by SIGTERM and saved to ")
+    assert "Traceback" not in said
+    finished_epochs = len((training / "epochs.jsonl").read_text().splitlines())
+    assert 0 < finished_epochs < epochs
+    assert list(training.glob("step_*"))
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    records = [json.loads(line) for line in (training / "epochs.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
+    assert not list((out / "training").rglob("step_*"))
+    assert (out / "report.html").exists()
+
+
 def test_a_run_is_not_continued_with_another_checkpoint(tmp_path):
     weights = tmp_path / "net.pt"
     weights.write_bytes(b"one")

@@ -61,6 +61,11 @@ class Dataset:
         return len(self.images)
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        return self.images.shape[1:]
+
+    @property
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamedDataset:
-    """Labelled images that are read when they are needed.
+    """Labelled images that are read when they are needed; `training.fit` and `evaluation.evaluate` take them too.
 
     Attributes:
       read: the uint8 [size, size, 3] image and the label of example i; called from several threads.
@@ -54,6 +54,11 @@ class StreamedDataset:
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        return self.image_size, self.image_size, 3
 
     def num_batches(self, batch_size: int) -> int:
         """Returns how many batches an epoch has, the last of which may be smaller."""

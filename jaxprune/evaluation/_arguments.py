@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune import models
-from jaxprune.data import Dataset
-from jaxprune.evaluation._run import Run
+from jaxprune.data import Dataset, StreamedDataset
+from jaxprune.evaluation._run import Run, check_labels
 from jaxprune.evaluation.plan import PlannedSet
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -50,7 +50,7 @@ def _of_each_kind(classifiers: Mapping[str, models.Classifier]) -> dict[str, mod
     return dict({classifier.forward: (label, classifier) for label, classifier in classifiers.items()}.values())
 
 
-def check_images(classifiers: Mapping[str, models.Classifier], source: Dataset) -> None:
+def check_images(classifiers: Mapping[str, models.Classifier], source: Dataset | StreamedDataset) -> None:
     if not len(source):
         raise ValueError(f"data set {source.name!r} ({source.split}) has no images; nothing can be measured on it")
     label, classifier = next(iter(classifiers.items()))
@@ -59,23 +59,19 @@ def check_images(classifiers: Mapping[str, models.Classifier], source: Dataset) 
             f"classifier {label!r} has {classifier.num_classes} classes, data set {source.name!r} has "
             f"{source.num_classes}; evaluate a classifier on the classes it was trained for"
         )
-    if classifier.mean.shape[-1] != source.images.shape[-1]:
+    if classifier.mean.shape[-1] != source.image_shape[-1]:
         raise ValueError(
             f"classifier {label!r} takes images of {classifier.mean.shape[-1]} channels, those of {source.name!r} have "
-            f"{source.images.shape[-1]}"
+            f"{source.image_shape[-1]}"
         )
     for label, classifier in _of_each_kind(classifiers).items():
         _check_size(label, classifier, source)
-    low, high = int(source.labels.min()), int(source.labels.max())
-    if low < 0 or high >= source.num_classes:
-        raise ValueError(
-            f"the labels of {source.name!r} run from {low} to {high}, outside 0..{source.num_classes - 1}; "
-            f"count classes from 0"
-        )
+    if isinstance(source, Dataset):
+        check_labels(source, source.labels)
 
 
-def _check_size(label: str, classifier: models.Classifier, source: Dataset) -> None:
-    shape = source.images.shape[1:]
+def _check_size(label: str, classifier: models.Classifier, source: Dataset | StreamedDataset) -> None:
+    shape = source.image_shape
     if classifier.image_size is None or shape[:2] == (classifier.image_size,) * 2:
         return
     # Made for another size: most take it all the same, those with a fixed linear layer do not.
@@ -95,8 +91,10 @@ def fingerprint(run: Run, classifiers, planned: Iterable[PlannedSet], model_axis
     for leaf in jax.tree.leaves(classifiers):
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         weights.update(np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf))
-    images = hashlib.sha256(np.ascontiguousarray(run.dataset.images))
-    images.update(np.ascontiguousarray(run.dataset.labels))
+    images = hashlib.sha256()
+    if isinstance(run.dataset, Dataset):  # a stream is known by its name and length alone
+        images.update(np.ascontiguousarray(run.dataset.images))
+        images.update(np.ascontiguousarray(run.dataset.labels))
     return {
         "classifiers": ", ".join(classifiers),
         "weights": weights.hexdigest()[:12],

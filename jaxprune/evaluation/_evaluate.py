@@ -10,7 +10,7 @@ from jaxtyping import Array, Key
 
 from jaxprune import corruptions as corruption_room
 from jaxprune import distributed, models, sharding
-from jaxprune.data import Dataset
+from jaxprune.data import Dataset, StreamedDataset
 from jaxprune.evaluation._arguments import check_classifiers, check_images, check_options, fingerprint
 from jaxprune.evaluation._run import Group, Run, group_classifiers, measure
 from jaxprune.evaluation.examples import KeepExamples, check_file_names, examples_of, save_examples
@@ -21,7 +21,7 @@ BATCH_SIZE = 1000
 
 def evaluate(
     classifiers: models.Classifier | Mapping[str, models.Classifier],
-    dataset: Dataset,
+    dataset: Dataset | StreamedDataset,
     *,
     key: Key[Array, ""] | None = None,
     corruptions: Sequence[str] | None = None,
@@ -52,7 +52,7 @@ def evaluate(
 
     Args:
       classifiers: one classifier, or several by name.
-      dataset: the images and labels.
+      dataset: the images and labels; a stream is read again for every test set, by every process as a whole.
       key: seeds the corruptions' randomness; needed where something is generated.
       corruptions: names; by default all of `COMMON_CORRUPTIONS`; an empty sequence for clean images only.
       severities: integers in 1..5, by default all.
@@ -153,7 +153,7 @@ def _save_examples(run: Run, groups: list[Group], measured, names: list[str], te
         "severity": test_set.severity,
         "dataset": source.name,
         "precision": run.compute_dtype,
-        "labels": np.asarray(source.labels, np.int32),
+        "labels": np.asarray(run.labels(source), np.int32),
     }
     for group, (_, outputs) in zip(groups, measured, strict=True):
         for place, index in enumerate(group.indices):

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from jaxprune import corruptions as corruption_room
 from jaxprune import models, sharding
-from jaxprune.data import Dataset
+from jaxprune.data import Dataset, StreamedDataset
 from jaxprune.evaluation import _programs
 from jaxprune.evaluation.examples import KeepExamples
 from jaxprune.evaluation.plan import PlannedSet, test_set_key
@@ -26,11 +26,21 @@ _IN_FLIGHT = 2
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
+def check_labels(source: Dataset | StreamedDataset, labels: np.ndarray) -> None:
+    """Raises a ValueError for a label outside the classes."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= source.num_classes:
+        raise ValueError(
+            f"the labels of {source.name!r} run from {low} to {high}, outside 0..{source.num_classes - 1}; "
+            f"count classes from 0"
+        )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """What all test sets of one call share."""
 
-    dataset: Dataset
+    dataset: Dataset | StreamedDataset
     key: Any
     textures: corruption_room.FrostTextures | None
     mesh: Mesh
@@ -38,27 +48,43 @@ class Run:
     micro_batch: int
     compute_dtype: str
     keep: KeepExamples | None
+    streamed_labels: dict[StreamedDataset, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def num_processes(self) -> int:
         """How many processes the devices belong to."""
         return sharding.num_processes(self.mesh)
 
-    def rows_per_batch(self, source: Dataset) -> int:
+    def rows_per_batch(self, source: Dataset | StreamedDataset) -> int:
         """Returns the one size of a test set's batches, as equal as they can be."""
         batches = math.ceil(len(source) / self.batch_size)
         return sharding.round_up(math.ceil(len(source) / batches), self.mesh)
 
-    def stays_on_devices(self, source: Dataset) -> bool:
+    def stays_on_devices(self, source: Dataset | StreamedDataset) -> bool:
         """Returns whether a data set is small enough to be placed once for all test sets."""
-        return source.images.nbytes <= _RESIDENT_BYTES * self.mesh.size
+        return isinstance(source, Dataset) and source.images.nbytes <= _RESIDENT_BYTES * self.mesh.size
 
-    def batches(self, source: Dataset) -> Iterator[tuple[Array, Array]]:
+    def batches(self, source: Dataset | StreamedDataset) -> Iterator[tuple[Array, Array]]:
         """Yields images and labels on the devices."""
         size = self.rows_per_batch(source)
-        for start in range(0, len(source), size):
-            arrays = (source.images[start : start + size], source.labels[start : start + size])
+        for arrays in self._host_batches(source, size):
             yield sharding.place_rows(tuple(sharding.pad_rows(array, size) for array in arrays), self.mesh)
+
+    def _host_batches(self, source: Dataset | StreamedDataset, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        if isinstance(source, Dataset):
+            for start in range(0, len(source), size):
+                yield source.images[start : start + size], source.labels[start : start + size]
+            return
+        seen = []
+        for images, labels, _ in source.batches(batch_size=size):
+            check_labels(source, labels)
+            seen.append(labels)
+            yield images, labels
+        self.streamed_labels[source] = np.concatenate(seen)
+
+    def labels(self, source: Dataset | StreamedDataset) -> np.ndarray:
+        """Returns a data set's labels; those of a stream after it was read."""
+        return source.labels if isinstance(source, Dataset) else self.streamed_labels[source]
 
     def corrupt(self, test_set: PlannedSet, images: Array, first_index: int) -> Array:
         """Returns the test set's version of a clean batch."""

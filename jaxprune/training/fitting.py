@@ -15,7 +15,7 @@ from jaxprune.training.resume import KEPT
 
 def fit(
     classifier: models.Classifier,
-    dataset: data.Dataset,
+    dataset: data.Dataset | data.StreamedDataset,
     *,
     optimizer: optax.GradientTransformation,
     epochs: int,
@@ -39,7 +39,8 @@ def fit(
 
     Each epoch visits a new permutation of the images in full batches; the few left over after the last full batch
     are not used in that epoch. With `masks`, weights whose mask is 0 are exactly 0 after every step, whatever the
-    optimizer. The images are placed on the device once, as uint8. The same arguments give the same result.
+    optimizer. The images are placed on the device once, as uint8; those of a `StreamedDataset` batch by batch. The
+    same arguments give the same result.
 
     With `checkpoint_dir`, the same call continues where an earlier one was stopped, and gives the same bits as if it
     had not been, on devices of one kind and number. `epochs` may be higher then, and the optimizer may have other
@@ -62,7 +63,7 @@ def fit(
       compute_dtype: type of the forward and backward pass, "float32" or "bfloat16"; parameters, batch statistics, loss
         and optimizer stay in float32.
       steps_per_dispatch: training steps per program; by default 1 on CPU, where more are slow, and 32 elsewhere. The
-        result agrees to rounding.
+        result agrees to rounding. Always 1 for a `StreamedDataset`.
       devices: split each batch among these devices; the result agrees with that of one device to rounding, batches
         that they do not divide and BatchNorm's statistics included. None trains where JAX places arrays by default.
       validation: any split but "test", measured after each epoch.
@@ -98,10 +99,14 @@ def fit(
     return training.whole(lambda records: on_epoch and on_epoch(records[0]))
 
 
-def check(classifier: models.Classifier, dataset: data.Dataset, *, epochs: int, options: Options) -> None:
+def check(
+    classifier: models.Classifier, dataset: data.Dataset | data.StreamedDataset, *, epochs: int, options: Options
+) -> None:
     """Raises a ValueError for anything that `fit` refuses before it starts."""
     _check_data(classifier, dataset, "training", "train on")
     if options.validation is not None:
+        if not isinstance(options.validation, data.Dataset):
+            raise ValueError("validation images must fit in memory; pass a data.Dataset, some of them are enough")
         _check_data(classifier, options.validation, "validation during training", "validate on")
     options.check(epochs=epochs)
 
@@ -115,8 +120,8 @@ def _check_data(classifier, dataset, purpose: str, verb: str) -> None:
             f"{classifier.name} has {classifier.num_classes} classes, data set {dataset.name!r} has "
             f"{dataset.num_classes}; create the classifier with num_classes={dataset.num_classes}"
         )
-    if classifier.mean.shape[-1] != dataset.images.shape[-1]:
+    if classifier.mean.shape[-1] != dataset.image_shape[-1]:
         raise ValueError(
             f"{classifier.name} takes images of {classifier.mean.shape[-1]} channels, those of data set "
-            f"{dataset.name!r} have {dataset.images.shape[-1]}; create the classifier with one mean per channel"
+            f"{dataset.name!r} have {dataset.image_shape[-1]}; create the classifier with one mean per channel"
         )

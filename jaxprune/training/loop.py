@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -30,7 +31,7 @@ class Training:
     def __init__(
         self,
         classifier: models.Classifier,
-        dataset: data.Dataset,
+        dataset: data.Dataset | data.StreamedDataset,
         *,
         optimizer,
         epochs: int,
@@ -42,6 +43,7 @@ class Training:
         mesh = None if options.devices is None else sharding.data_mesh(options.devices)
         self.place = jax.device_put if mesh is None else functools.partial(sharding.replicate, mesh=mesh)
         self.dataset, self.epochs, self.options, self.stacked = dataset, epochs, options, stacked
+        self.is_streamed = isinstance(dataset, data.StreamedDataset)
         self.batch_size = min(options.batch_size, len(dataset))
         self.steps_per_epoch = len(dataset) // self.batch_size
         self.classifier, self.key, self.masks = self.place((classifier, key, masks))
@@ -80,7 +82,8 @@ class Training:
             self.frozen = in_compute_dtype(self.classifier, self.options.compute_dtype).replace(
                 params=None, batch_stats=None
             )
-            self.images, self.labels = self.place((self.dataset.images, self.dataset.labels))
+            if not self.is_streamed:
+                self.images, self.labels = self.place((self.dataset.images, self.dataset.labels))
             validation = self.options.validation
             self.held_out = None if validation is None else self.place((validation.images, validation.labels))
             while self.position.epoch <= self.epochs:
@@ -91,8 +94,13 @@ class Training:
     def _epoch(self) -> list[EpochRecord]:
         """Takes the epoch's remaining steps, saves, and returns its records."""
         epoch, step, finished = self.position
-        epoch_key, order = epoch_order(self.key, epoch, num_images=len(self.dataset), stacked=self.stacked)
-        per_dispatch = self.options.resolved_steps_per_dispatch()
+        # A streamed batch is all that a step sees: the slice of an order that is one batch long is all of it.
+        num_images = self.batch_size if self.is_streamed else len(self.dataset)
+        epoch_key, order = epoch_order(self.key, epoch, num_images=num_images, stacked=self.stacked)
+        per_dispatch = 1 if self.is_streamed else self.options.resolved_steps_per_dispatch()
+        inputs = (
+            self._streamed_inputs(epoch, step) if self.is_streamed else itertools.repeat((self.images, self.labels))
+        )
         clock, timed_from = time.perf_counter(), step
         while step < self.steps_per_epoch:
             count = min(per_dispatch, self._next_stop(step) - step)
@@ -100,8 +108,7 @@ class Training:
                 self.state,
                 self.frozen,
                 self.masks,
-                self.images,
-                self.labels,
+                *next(inputs),
                 order,
                 epoch_key,
                 np.int32(count),
@@ -128,6 +135,15 @@ class Training:
         if self.checkpoints is not None:
             self._save()
         return records
+
+    def _streamed_inputs(self, epoch: int, step: int) -> Iterator[tuple]:
+        """Yields the images and labels of the epoch's batches, from the given step on."""
+        seed = checksum(self.key)
+        for batch in self.dataset.batches(batch_size=self.batch_size, seed=seed, epoch=epoch, start=step):
+            placed = self.place((batch.images, batch.labels))
+            # One batch is sent while the devices compute the one before; more would pile up there.
+            jax.block_until_ready(self.state.tally)
+            yield placed
 
     def _records(self, epoch: int, tally: Tally, images_per_second: float) -> list[EpochRecord]:
         images = self.steps_per_epoch * self.batch_size
@@ -228,7 +244,7 @@ class Training:
             "starting weights": checksum((start.params, start.batch_stats, start.mean, start.std)),
             "masks": checksum(self.masks),
             "data set": f"{dataset.name} ({dataset.split}), {len(dataset)} images",
-            "images and labels": checksum((dataset.images, dataset.labels)),
+            "images and labels": "streamed" if self.is_streamed else checksum((dataset.images, dataset.labels)),
             "key": np.asarray(jax.random.key_data(self.key)).tolist(),
             "batch_size": self.batch_size,
             "augment": _name(options.augment),

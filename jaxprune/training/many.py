@@ -53,6 +53,11 @@ def fit_many(
     """
     options = Options(**options)
     masks = [None] * len(classifiers) if masks is None else masks
+    if not isinstance(dataset, data.Dataset):
+        raise ValueError(
+            "fit_many needs the images in memory, where each classifier visits them in its own order; pass a "
+            "data.Dataset, or call fit for one classifier after another"
+        )
     _check(classifiers, keys, masks, model_axis)
     for classifier in classifiers:
         check(classifier, dataset, epochs=epochs, options=options)
