@@ -44,10 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except SystemExit as error:
         # Training that SIGTERM stopped says where it goes on; argument parsing has said what it had to.
-        if isinstance(error, _interrupted()):
+        if isinstance(error, _loaded("jaxprune.training", "Interrupted")):
             return _complain(str(error), error.code)
         raise
-    except FloatingPointError as error:
+    except (FloatingPointError, RuntimeError) as error:
+        lost = _loaded("jaxprune.distributed", "LostProcessError")
+        if isinstance(error, RuntimeError) and not isinstance(error, lost):
+            raise
         return _complain(str(error), EXIT_FAILED)
     except (ValueError, TypeError, OSError, ImportError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
@@ -56,10 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     return EXIT_OK
 
 
-def _interrupted():
-    """Returns the exception of stopped training; only where something has trained is that room loaded already."""
-    training = sys.modules.get("jaxprune.training")
-    return training.Interrupted if training else ()
+def _loaded(module: str, name: str):
+    """Returns an exception of a room, or none if that room is not loaded: then it cannot have raised it."""
+    return getattr(sys.modules[module], name) if module in sys.modules else ()
 
 
 def _show_warning(message, *where) -> None:
@@ -85,7 +87,8 @@ def _run(arguments: list[str]) -> None:
     from etils import epath
     from tyro.conf import Positional
 
-    from jaxprune.study import StudyConfig
+    from jaxprune import distributed
+    from jaxprune.study import StudyConfig, unfinished
     from jaxprune.study import run as run_study
 
     @dataclasses.dataclass
@@ -96,6 +99,14 @@ def _run(arguments: list[str]) -> None:
         """A Python file with get_config(), such as configs/digits.py."""
         out: str = ""
         """The run folder; by default runs/ and the name of the configuration file."""
+        shard: str = "1/1"
+        """i/n runs every n-th (seed, arm) pair from the i-th: n jobs that share a run folder complete the study."""
+        distributed: bool = False
+        """Work together with the other processes of a Cloud TPU, SLURM or Open MPI job; elsewhere give the address."""
+        coordinator: str | None = None
+        """The address of process 0, host:port; with --num-processes and --process-id."""
+        num_processes: int | None = None
+        process_id: int | None = None
         study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
 
     named = arguments[0] if arguments and not arguments[0].startswith("-") else None
@@ -104,9 +115,23 @@ def _run(arguments: list[str]) -> None:
     default = {"study": _load_config(named)} if named else {}
     parsed = _parse(Run, "run", arguments, **default)
     out = epath.Path(parsed.out or f"runs/{epath.Path(parsed.config).stem}")
-    command = shlex.join(["jaxprune", "run", *arguments])
-    _with_progress(lambda on_progress: run_study(parsed.study, out, command=command, on_progress=on_progress))
-    _write_report(out)
+    if parsed.distributed or parsed.coordinator:
+        distributed.start(parsed.coordinator, parsed.num_processes, parsed.process_id)
+    how = {"command": shlex.join(["jaxprune", "run", *arguments]), "shard": parsed.shard}
+    if not distributed.is_writer():
+        run_study(parsed.study, out, **how)
+        distributed.wait_for_all("the report")
+        return
+    _with_progress(lambda on_progress: run_study(parsed.study, out, **how, on_progress=on_progress))
+    missing = unfinished(parsed.study, out)
+    if missing:
+        sys.stdout.write(
+            f"shard {parsed.shard} is done; {len(missing)} parts of others are missing (first: {missing[0]}). The last "
+            f"to finish writes the report; jaxprune report {out} writes it of what is there\n"
+        )
+    else:
+        _write_report(out)
+    distributed.wait_for_all("the report")
 
 
 def _load_config(path: str):

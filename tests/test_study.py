@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -202,6 +203,50 @@ def test_sigterm_in_training_saves_says_so_and_the_run_goes_on_from_there(tmp_pa
     assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
     assert not list((out / "training").rglob("step_*"))
     assert (out / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_shards_complete_a_study(tmp_path):
+    config = dataclasses.replace(TINY, methods=("weight",), recalibration_images=0, seeds=(0, 1))
+    whole, out = tmp_path / "whole", tmp_path / "shards"
+    study.run(config, whole)
+    study.run(config, out, shard="2/2")
+    assert {row["seed"] for row in read_rows(out)} == {1}
+    assert study.unfinished(config, out) == ["seed0-resnet8-clean.jsonl", "seed0-resnet8-contrast.jsonl"]
+    study.run(config, out, shard="1/2")
+    assert study.unfinished(config, out) == []
+    assert (out / "rows.jsonl").read_text() == (whole / "rows.jsonl").read_text()
+
+
+def test_a_malformed_shard_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="shard is '3/2'; give i/n"):
+        study.run(TINY, tmp_path / "run", shard="3/2")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_rows_of_one(finished, tmp_path):
+    config, out = tmp_path / "tiny.py", tmp_path / "run"
+    config.write_text(CONFIG_FILE)
+    with socket.socket() as sock:
+        sock.bind(("localhost", 0))
+        port = sock.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    command = [sys.executable, "-m", "jaxprune", "run", str(config), "--out", str(out)]
+    command += ["--coordinator", f"localhost:{port}", "--num-processes", "2", "--process-id"]
+    pipes = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*command, str(index)], **pipes) for index in range(2)]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert [out for out, _ in said] == [f"report: {out / 'report.html'}\n", ""]
+    expected = [json.loads(line) for line in finished[2].splitlines()]
+    for row, other in zip(read_rows(out), expected, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in row.items():
+            if isinstance(value, float):
+                np.testing.assert_allclose(value, other[name], rtol=1e-5, atol=1e-6, err_msg=name)
+            else:
+                assert value == other[name], name
 
 
 def test_a_run_is_not_continued_with_another_checkpoint(tmp_path):

@@ -13,7 +13,7 @@ from jaxprune.study.configuration import (
     config_hash,
     networks,
 )
-from jaxprune.study.running import Progress, run
+from jaxprune.study.running import Progress, run, unfinished
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -29,4 +29,5 @@ __all__ = [
     "config_hash",
     "networks",
     "run",
+    "unfinished",
 ]

@@ -3,6 +3,8 @@
 import hashlib
 import importlib.metadata
 import json
+import os
+import socket
 import time
 from collections.abc import Iterator
 
@@ -88,6 +90,6 @@ def _device() -> str:
 def write_atomically(path: epath.Path, text: str) -> None:
     """Writes a text file under a temporary name beside it, and renames it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.tmp"
+    temporary = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp"  # shards share folders
     temporary.write_text(text)
     temporary.replace(path)

@@ -5,9 +5,11 @@ JSON Lines file per seed, arm and corruption), `rows.jsonl` (all rows, in the or
 each network said of each image). `training/` holds the epochs' records of each network, and the state of the one that
 is being trained. Each file is written under a temporary name and renamed; what exists is skipped.
 Everything random follows from the configuration, so the rows do not depend on where a run was interrupted.
+
+Independent jobs may share a folder, each with its `shard` of the (seed, arm) pairs. Processes that `distributed.start`
+joined work on one study together: each fine-tunes its part of the networks, all evaluate together, process 0 writes.
 """
 
-import collections
 import contextlib
 import json
 import time
@@ -19,7 +21,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxprune import checkpoints, data, evaluation, models, pruning, training
+from jaxprune import checkpoints, data, distributed, evaluation, models, pruning, training
 from jaxprune.study.configuration import (
     DENSE,
     GRANULARITY_CHANNELS,
@@ -40,6 +42,8 @@ from jaxprune.study.configuration import (
 )
 from jaxprune.study.provenance import claim, read_study, write_atomically
 
+# Processes that have nothing to train wait for those that do; one that dies is noticed long before.
+_TRAINING_TIMEOUT_S = 7 * 24 * 3600
 # A training step costs about three forward passes; used to weigh the parts of the progress bar only.
 _TRAINING_COST = 3
 
@@ -60,7 +64,12 @@ class Progress(NamedTuple):
 
 
 def run(
-    config: StudyConfig, out, *, command: str = "", on_progress: Callable[[Progress], None] | None = None
+    config: StudyConfig,
+    out,
+    *,
+    command: str = "",
+    shard: str = "1/1",
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> epath.Path:
     """Runs a study, or what is left of it, and returns the path of its `rows.jsonl`.
 
@@ -68,24 +77,37 @@ def run(
       config: the study.
       out: the run folder, local or `gs://`; made if missing, continued if it holds the same study.
       command: how the user started it, for the provenance.
+      shard: "i/n" runs every n-th (seed, arm) pair from the i-th; n jobs that share `out` complete the study.
       on_progress: called after every epoch and test set.
 
     Raises:
-      ValueError, FileNotFoundError: the configuration cannot be run, or `out` holds another study. Nothing has been
-        computed or changed then.
+      ValueError, FileNotFoundError: the configuration cannot be run, `out` holds another study, or several processes
+        were given different ones. Nothing has been computed or changed then.
+      Interrupted: SIGTERM came during training, whose state is saved; the same call continues.
+      LostProcessError: another of several processes has died or hangs.
     """
     check(config)
     out = epath.Path(out)
-    claim(out, config, command)
-    _Run(config, out, on_progress or (lambda progress: None)).whole()
+    units = distributed.shard(_units(config), shard)
+    distributed.agree("study", {"configuration": config_hash(config), "run folder": str(out), "shard": shard})
+    if distributed.is_writer():
+        claim(out, config, command)
+    distributed.wait_for_all("the run folder")
+    _Run(config, out, units, on_progress or (lambda progress: None)).whole()
     return out / "rows.jsonl"
+
+
+def unfinished(config: StudyConfig, out) -> list[str]:
+    """Returns the rows files that a run folder still lacks: none when all its shards are done."""
+    paths = (_rows_path(epath.Path(out), *unit, name) for unit in _units(config) for name in _test_set_names(config))
+    return [path.name for path in paths if not path.exists()]
 
 
 class _Run:
     """One pass over the plan; holds what the parts share."""
 
-    def __init__(self, config: StudyConfig, out: epath.Path, on_progress):
-        self.config, self.out, self.on_progress = config, out, on_progress
+    def __init__(self, config: StudyConfig, out: epath.Path, units: list[tuple[int, ArmConfig]], on_progress):
+        self.config, self.out, self.units, self.on_progress = config, out, units, on_progress
         where = {"data_dir": config.data.data_dir}
         self.train = data.load(config.data.name, split="train", limit=config.data.train_limit, **where)
         self.test = data.load(config.data.name, split="test", limit=config.data.test_limit, **where)
@@ -95,40 +117,46 @@ class _Run:
         }
         # Read once: frost is compiled once per object that holds its textures.
         self.frost_textures = frost_textures(config.evaluation)
-        self.seconds = collections.Counter(read_study(out).get("seconds", {}))
         self.done = 0.0
-        self.total = len(config.seeds) * sum(self._cost(arm) for arm in config.all_arms())
+        self.total = sum(self._cost(arm) for _, arm in units)
 
     def whole(self) -> None:
-        for seed in self.config.seeds:
-            for arm in self.config.all_arms():
-                self._one_arm(seed, arm)
+        for seed, arm in self.units:
+            self._one_arm(seed, arm)
 
     def _one_arm(self, seed: int, arm: ArmConfig) -> None:
         with self._timed("training"):
             dense = self._dense(seed, arm)
         with self._timed("fine-tuning"):
-            trained = {network: self._fine_tuned(network, arm, dense) for network in networks(self.config, arm, seed)}
+            trained = self._all_fine_tuned(networks(self.config, arm, seed), arm, dense)
         candidates = dict(self._candidates(dense, trained, arm))
-        for name in self._test_set_names():
+        for name in _test_set_names(self.config):
             with self._timed("evaluation"):
                 self._evaluate(seed, arm, name, candidates)
-            self._gather()
+            if distributed.is_writer():
+                self._gather()
 
     @contextlib.contextmanager
     def _timed(self, part: str):
         """Adds the seconds that its block takes to `study.json`, over all the calls that a run took."""
         start = time.monotonic()
         yield
-        self.seconds[part] = round(self.seconds[part] + time.monotonic() - start, 1)
-        content = read_study(self.out) | {"seconds": dict(self.seconds)}
+        if not distributed.is_writer():
+            return
+        content = read_study(self.out)  # again: another shard may have written since
+        seconds = content.setdefault("seconds", {})
+        seconds[part] = round(seconds.get(part, 0.0) + time.monotonic() - start, 1)
         write_atomically(self.out / "study.json", json.dumps(content, indent=2) + "\n")
 
     def _dense(self, seed: int, arm: ArmConfig) -> models.Classifier:
         path = self.out / "checkpoints" / f"seed{seed}-{arm.name}-trained"
-        if path.exists():
-            self._advance(f"seed {seed}: trained {arm.name} found", self._training_cost(arm.pretrain))
-            return self._load(path)
+        trained = None
+        if distributed.is_writer() and not path.exists():
+            trained = self._trained(path, seed, arm)
+        distributed.wait_for_all(f"the training of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
+        return trained or self._found(path, arm.pretrain)
+
+    def _trained(self, path: epath.Path, seed: int, arm: ArmConfig) -> models.Classifier:
         options = {
             "name": arm.model.name,
             "num_classes": self.train.num_classes,
@@ -143,17 +171,26 @@ class _Run:
         description = f"seed {seed}: training {arm.name}"
         return self._fit(path, classifier, arm.pretrain, description, _key(seed, "pretrain"), masks=None)
 
-    def _fine_tuned(self, network: Network, arm: ArmConfig, dense: models.Classifier) -> models.Classifier:
-        path = self.out / "checkpoints" / network.label
-        if path.exists():
-            self._advance(f"{network.label} found", self._training_cost(arm.finetune))
-            return self._load(path)
+    def _all_fine_tuned(self, planned: list[Network], arm: ArmConfig, dense) -> dict[Network, models.Classifier]:
+        """Returns every network fine-tuned; each process does its part of those that are not there yet."""
+        paths = {network: self.out / "checkpoints" / network.label for network in planned}
+        trained = {
+            network: self._fine_tuned(paths[network], network, arm, dense)
+            for network in planned[jax.process_index() :: jax.process_count()]
+            if not paths[network].exists()
+        }
+        distributed.wait_for_all(f"the fine-tuning of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
+        return {network: trained.get(network) or self._found(paths[network], arm.finetune) for network in planned}
+
+    def _fine_tuned(self, path: epath.Path, network: Network, arm: ArmConfig, dense) -> models.Classifier:
         start = _remove(network, dense)
         key = _key(network.seed, "finetune")
         return self._fit(path, start.classifier, arm.finetune, f"fine-tuning {network.label}", key, start.masks)
 
-    def _load(self, path: epath.Path) -> models.Classifier:
-        training.delete_checkpoints(self._training_path(path))  # of a run that was killed just before it did
+    def _found(self, path: epath.Path, train: TrainConfig) -> models.Classifier:
+        self._advance(f"{path.name} found", self._training_cost(train))
+        if distributed.is_writer():
+            training.delete_checkpoints(self._training_path(path))  # of a run that was killed just before it did
         return checkpoints.load(path).classifier
 
     def _training_path(self, path: epath.Path) -> epath.Path:
@@ -193,7 +230,7 @@ class _Run:
                 yield (network, STAGE_FINE_TUNED), start._replace(classifier=fine_tuned)
 
     def _evaluate(self, seed: int, arm: ArmConfig, name: str, candidates: dict) -> None:
-        path, cost = self._rows_path(seed, arm, name), self._evaluation_cost(arm, name)
+        path, cost = _rows_path(self.out, seed, arm, name), self._evaluation_cost(arm, name)
         if path.exists():
             self._advance(f"seed {seed}, {arm.name}: {name} found", cost)
             return
@@ -215,6 +252,8 @@ class _Run:
             ),
         )
         rows = [self._row(arm, *labels[row.pop("classifier")], row, candidates) for row in measured]
+        if not distributed.is_writer():
+            return
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
     def _row(self, arm: ArmConfig, network: Network, stage: str, measured: dict, candidates: dict) -> dict:
@@ -236,19 +275,12 @@ class _Run:
 
     def _gather(self) -> None:
         """Writes `rows.jsonl` from the finished parts, in the order of the plan."""
-        parts = [
-            self._rows_path(seed, arm, name)
-            for seed in self.config.seeds
-            for arm in self.config.all_arms()
-            for name in self._test_set_names()
-        ]
-        write_atomically(self.out / "rows.jsonl", "".join(part.read_text() for part in parts if part.exists()))
-
-    def _rows_path(self, seed: int, arm: ArmConfig, name: str) -> epath.Path:
-        return self.out / "rows" / f"seed{seed}-{arm.name}-{name}.jsonl"
-
-    def _test_set_names(self) -> tuple[str, ...]:
-        return (evaluation.CLEAN, *self.config.evaluation.corruptions)
+        names = _test_set_names(self.config)
+        parts = [_rows_path(self.out, *unit, name) for unit in _units(self.config) for name in names]
+        text = None
+        # Again where another shard finished a part meanwhile: whoever writes last has seen all parts.
+        while text != (text := "".join(part.read_text() for part in parts if part.exists())):
+            write_atomically(self.out / "rows.jsonl", text)
 
     def _optimizer(self, config: TrainConfig):
         steps = training.num_steps(len(self.train), epochs=config.epochs, batch_size=config.batch_size)
@@ -274,12 +306,25 @@ class _Run:
         return (
             self._training_cost(arm.pretrain)
             + len(networks(self.config, arm, 0)) * self._training_cost(arm.finetune)
-            + sum(self._evaluation_cost(arm, name) for name in self._test_set_names())
+            + sum(self._evaluation_cost(arm, name) for name in _test_set_names(self.config))
         )
 
     def _advance(self, description: str, cost: float) -> None:
         self.done += cost
         self.on_progress(Progress(description, min(1.0, self.done / self.total)))
+
+
+def _units(config: StudyConfig) -> list[tuple[int, ArmConfig]]:
+    """Returns the parts of a study that share no network, in the order of its rows."""
+    return [(seed, arm) for seed in config.seeds for arm in config.all_arms()]
+
+
+def _rows_path(out: epath.Path, seed: int, arm: ArmConfig, name: str) -> epath.Path:
+    return out / "rows" / f"seed{seed}-{arm.name}-{name}.jsonl"
+
+
+def _test_set_names(config: StudyConfig) -> tuple[str, ...]:
+    return (evaluation.CLEAN, *config.evaluation.corruptions)
 
 
 def _remove(network: Network, dense: models.Classifier) -> Candidate:
