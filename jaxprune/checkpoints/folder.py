@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import PyTree
 
-from jaxprune import models
+from jaxprune import models, own_files
 from jaxprune.checkpoints.description import (
     assemble,
     describe,
@@ -50,9 +50,9 @@ def save(path, classifier: models.Classifier, *, masks: PyTree | None = None, me
         # are kept in the description.
         weights["masks"] = jax.tree.map(_mask_or_ones, masks, classifier.params, is_leaf=lambda leaf: leaf is None)
     items = ocp.args.Composite(
-        **{_WEIGHTS: ocp.args.StandardSave(weights), _DESCRIPTION: ocp.args.JsonSave(description)}
+        **{_WEIGHTS: ocp.args.StandardSave(jax.device_get(weights)), _DESCRIPTION: ocp.args.JsonSave(description)}
     )
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(epath.Path(path).absolute(), items, force=True)
 
 
@@ -79,7 +79,7 @@ def load(path) -> Checkpoint:
     difference = first_difference(_stored_shapes(path), expected)
     if difference:
         raise ValueError(f"the checkpoint at {path} does not hold a {description['name']} as it says: {difference}")
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), expected)
     weights = _restore(path, _WEIGHTS, ocp.args.StandardRestore(targets))
     masks = None
@@ -93,10 +93,7 @@ def load(path) -> Checkpoint:
 
 def _stored_shapes(path) -> PyTree:
     try:
-        handler = ocp.CompositeCheckpointHandler(
-            **{_WEIGHTS: ocp.StandardCheckpointHandler(), _DESCRIPTION: ocp.JsonCheckpointHandler()}
-        )
-        with ocp.Checkpointer(handler) as checkpointer:
+        with _checkpointer() as checkpointer:
             return checkpointer.metadata(path).item_metadata[_WEIGHTS].tree
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(_damaged(path, _brief(error))) from error
@@ -104,10 +101,14 @@ def _stored_shapes(path) -> PyTree:
 
 def _restore(path, item: str, how):
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             return checkpointer.restore(path, ocp.args.Composite(**{item: how}))[item]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(_damaged(path, _brief(error))) from error
+
+
+def _checkpointer():
+    return own_files.checkpointer(own_files.handler(arrays=_WEIGHTS, json=_DESCRIPTION))
 
 
 def _brief(error: Exception) -> str:

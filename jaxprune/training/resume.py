@@ -20,6 +20,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
+from jaxprune import own_files
+
 FORMAT, FORMAT_VERSION = "jaxprune training state", 1
 KEPT = 2
 EPOCHS_FILE = "epochs.jsonl"
@@ -60,7 +62,7 @@ class Checkpoints:
             if path.name.startswith("step_") and _UNFINISHED in path.name:
                 path.rmtree()  # of a process that was killed
         self._ocp = ocp
-        self._writer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._writer = own_files.async_checkpointer(_handler())
         self._good: list[epath.Path] = []
         self._pending: epath.Path | None = None
 
@@ -188,7 +190,7 @@ class Checkpoints:
         targets = jax.eval_shape(_raw, template)
         targets = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _named_leaves(targets)}
         try:
-            with self._ocp.Checkpointer(self._ocp.CompositeCheckpointHandler()) as reader:
+            with own_files.checkpointer(_handler()) as reader:
                 arrays = reader.restore(path, args.Composite(**{_STATE: args.StandardRestore(targets)}))[_STATE]
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise _Damaged(_brief(error)) from error
@@ -219,6 +221,10 @@ def delete_checkpoints(folder) -> None:
     for path in folder.iterdir() if folder.exists() else ():
         if path.name.startswith("step_"):
             path.rmtree()
+
+
+def _handler():
+    return own_files.handler(arrays=_STATE, json=_DESCRIPTION)
 
 
 class _Damaged(Exception):

@@ -1,0 +1,40 @@
+"""Orbax checkpointers of this process alone: of several processes, each may save and read what the others do not.
+
+Orbax by itself takes a checkpoint for the common work of all processes, waits for them, and lets process 0 write.
+"""
+
+import jax
+
+
+def handler(*, arrays: str, json: str):
+    """Returns the orbax handler of a checkpoint of two items of these names, host arrays and JSON values."""
+    import orbax.checkpoint as ocp  # half a second that a run without checkpoints does not need
+
+    alone = {"multiprocessing_options": _alone()}
+    items = {arrays: ocp.StandardCheckpointHandler(**alone), json: ocp.JsonCheckpointHandler(**alone)}
+    return ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(**alone), **items)
+
+
+def checkpointer(handler):
+    """Returns a synchronous checkpointer, a context manager."""
+    import orbax.checkpoint as ocp
+
+    return ocp.Checkpointer(handler, multiprocessing_options=_alone())
+
+
+def async_checkpointer(handler):
+    """Returns a checkpointer that writes in the background."""
+    import orbax.checkpoint as ocp
+
+    return ocp.AsyncCheckpointer(handler, multiprocessing_options=_alone())
+
+
+def _alone():
+    import orbax.checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
+    )
