@@ -1,6 +1,7 @@
-"""Orbax checkpointers of this process alone: of several processes, each may save and read what the others do not.
+"""Orbax checkpointers of this process alone: of several processes, process 0 saves and each reads when it likes.
 
-Orbax by itself takes a checkpoint for the common work of all processes, waits for them, and lets process 0 write.
+Orbax by itself takes a checkpoint for the common work of all processes and waits for them. Other processes than 0 must
+not save: orbax 0.11 then leaves folders without a manifest.
 """
 
 import jax
@@ -22,7 +23,7 @@ def checkpointer(handler):
     return ocp.Checkpointer(handler, multiprocessing_options=_alone())
 
 
-def async_checkpointer(handler):
+def background_checkpointer(handler):
     """Returns a checkpointer that writes in the background."""
     import orbax.checkpoint as ocp
 

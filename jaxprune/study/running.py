@@ -7,7 +7,7 @@ is being trained. Each file is written under a temporary name and renamed; what 
 Everything random follows from the configuration, so the rows do not depend on where a run was interrupted.
 
 Independent jobs may share a folder, each with its `shard` of the (seed, arm) pairs. Processes that `distributed.start`
-joined work on one study together: each fine-tunes its part of the networks, all evaluate together, process 0 writes.
+joined evaluate together; process 0 trains and writes. To spread the training, use shards.
 """
 
 import contextlib
@@ -172,12 +172,12 @@ class _Run:
         return self._fit(path, classifier, arm.pretrain, description, _key(seed, "pretrain"), masks=None)
 
     def _all_fine_tuned(self, planned: list[Network], arm: ArmConfig, dense) -> dict[Network, models.Classifier]:
-        """Returns every network fine-tuned; each process does its part of those that are not there yet."""
+        """Returns every network fine-tuned; process 0 does that, to those that are not there yet."""
         paths = {network: self.out / "checkpoints" / network.label for network in planned}
         trained = {
             network: self._fine_tuned(paths[network], network, arm, dense)
-            for network in planned[jax.process_index() :: jax.process_count()]
-            if not paths[network].exists()
+            for network in planned
+            if distributed.is_writer() and not paths[network].exists()
         }
         distributed.wait_for_all(f"the fine-tuning of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
         return {network: trained.get(network) or self._found(paths[network], arm.finetune) for network in planned}

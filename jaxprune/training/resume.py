@@ -62,7 +62,7 @@ class Checkpoints:
             if path.name.startswith("step_") and _UNFINISHED in path.name:
                 path.rmtree()  # of a process that was killed
         self._ocp = ocp
-        self._writer = own_files.async_checkpointer(_handler())
+        self._writer = own_files.background_checkpointer(_handler())
         self._good: list[epath.Path] = []
         self._pending: epath.Path | None = None
 
