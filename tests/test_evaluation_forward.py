@@ -26,18 +26,37 @@ def options(x, kernel, **changes):
 
 
 @pytest.mark.parametrize("padding", ["SAME", [(1, 1), (1, 1)]], ids=str)
-@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (3, 16), (4, 7)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (3, 16), (4, 7), (16, 16)])
 def test_pairs_of_pixels_give_the_convolution(rng, padding, inputs, outputs):
     x, kernel = arguments(rng, inputs=inputs, outputs=outputs)
-    expected = lax.conv_general_dilated(x, kernel, (1, 1), padding, **options(x, kernel))
-    actual = cpu_convolution.evaluation_convolution(x, kernel, (1, 1), padding, **options(x, kernel))
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
-    by_pairs = str(
-        jax.make_jaxpr(
-            lambda: cpu_convolution.evaluation_convolution(x, kernel, (1, 1), padding, **options(x, kernel))
-        )()
-    )
-    assert "platform_index" in by_pairs
+    check_evaluation_form(x, kernel, padding, atol=2e-5)
+
+
+def check_evaluation_form(x, kernel, padding, *, atol):
+    """Compares with NumPy in float64; and the convolution must have been replaced at all."""
+
+    def ours(x, kernel):
+        return cpu_convolution.evaluation_convolution(x, kernel, (1, 1), padding, **options(x, kernel))
+
+    _, height, width, _ = x.shape
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifts = ((i, j) for i in range(3) for j in range(3))
+    expected = sum(padded[:, i : i + height, j : j + width] @ np.asarray(kernel[i, j], np.float64) for i, j in shifts)
+    np.testing.assert_allclose(ours(x, kernel), expected, atol=atol)
+    assert "platform_index" in str(jax.make_jaxpr(ours)(x, kernel))
+
+
+@pytest.mark.parametrize("padding", ["SAME", [(1, 1), (1, 1)]], ids=str)
+@pytest.mark.parametrize(("size", "inputs", "outputs"), [((8, 8), 32, 32), ((6, 14), 40, 33)])
+def test_winograds_form_gives_the_convolution(rng, padding, size, inputs, outputs):
+    x, kernel = arguments(rng, size=size, inputs=inputs, outputs=outputs)
+    check_evaluation_form(x, kernel, padding, atol=1e-4)  # of values about 17
+
+
+def test_winograds_form_is_as_exact_as_rounding_allows_on_large_activations(rng):
+    x, kernel = arguments(rng, size=(16, 16), inputs=64, outputs=64)
+    x = jnp.maximum(x + 3, 0)  # what follows a ReLU: all of one sign, so that differences of pixels cancel
+    check_evaluation_form(x, kernel, "SAME", atol=2e-6 * float(jnp.sum(x[0, :3, :3, :]) / 9))
 
 
 def test_gradients_are_those_of_the_convolution(rng):
@@ -79,8 +98,12 @@ def test_a_small_map_is_a_product_of_patches(rng, function, size, padding):
         ({"kernel": (5, 5)}, (1, 1), "SAME", {}),
         ({"kernel": (1, 1)}, (1, 1), "SAME", {}),
         ({"size": (6, 7)}, (1, 1), "SAME", {}),
-        ({"inputs": 5}, (1, 1), "SAME", {}),
-        ({"size": (3, 2), "inputs": 5}, (1, 1), "SAME", {}),
+        ({"inputs": 5, "outputs": 17}, (1, 1), "SAME", {}),
+        ({"inputs": 17}, (1, 1), "SAME", {}),
+        ({"size": (8, 9), "inputs": 32, "outputs": 32}, (1, 1), "SAME", {}),
+        ({"size": (18, 18), "inputs": 32, "outputs": 32}, (1, 1), "SAME", {}),
+        ({"size": (8, 8), "inputs": 31, "outputs": 32}, (1, 1), "SAME", {}),
+        ({"size": (3, 2), "inputs": 17}, (1, 1), "SAME", {}),
         ({"size": (2, 2)}, (2, 2), "SAME", {}),
         ({"outputs": 33}, (1, 1), "SAME", {}),
         ({}, (1, 1), "SAME", {"rhs_dilation": (2, 2)}),

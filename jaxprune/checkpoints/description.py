@@ -31,6 +31,7 @@ def describe(classifier: models.Classifier, *, masks: PyTree | None, metadata: d
         "options": dict(classifier.options),
         "mean": np.asarray(classifier.mean).tolist(),
         "std": np.asarray(classifier.std).tolist(),
+        "temperature": None if classifier.temperature is None else float(classifier.temperature),
         "pruned_paths": None if masks is None else [path for path, _ in named_leaves(masks)],
         "metadata": metadata or {},
     }
@@ -68,7 +69,7 @@ def _abstract_state(name: str, num_classes: int, in_channels: int, options: str)
 
 def assemble(description: dict, weights: PyTree) -> models.Classifier:
     """Returns the classifier of a description with the given weights."""
-    return models.assemble(
+    classifier = models.assemble(
         description["name"],
         num_classes=description["num_classes"],
         params=weights["params"],
@@ -77,6 +78,8 @@ def assemble(description: dict, weights: PyTree) -> models.Classifier:
         std=description["std"],
         **description["options"],
     )
+    temperature = description.get("temperature")  # descriptions from before it was kept have none
+    return classifier if temperature is None else classifier.replace(temperature=jnp.float32(temperature))
 
 
 def refuse_other_version(description: dict, where: str) -> None:

@@ -13,6 +13,7 @@ from jaxprune import distributed, models, sharding
 from jaxprune.data import Dataset, StreamedDataset
 from jaxprune.evaluation._arguments import check_classifiers, check_images, check_options, fingerprint
 from jaxprune.evaluation._run import Group, Run, group_classifiers, measure
+from jaxprune.evaluation._streams import Streams
 from jaxprune.evaluation.examples import KeepExamples, check_file_names, examples_of, save_examples
 from jaxprune.evaluation.plan import PlannedSet, plan_test_sets
 
@@ -94,20 +95,28 @@ def evaluate(
     mesh = sharding.data_mesh(devices)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     model_axis = model_axis or ("loop" if on_cpu else "vmap")
-    run = Run(
-        dataset=dataset,
-        key=key,
-        textures=frost_textures,
-        mesh=mesh,
-        batch_size=batch_size,
-        micro_batch=models.CPU_MICRO_BATCH if on_cpu else batch_size,
-        compute_dtype=compute_dtype,
-        keep=keep,
-    )
-    if run.num_processes > 1:
-        distributed.agree("evaluation", fingerprint(run, classifiers, planned, model_axis))
+    with Streams.for_mesh(mesh) as streams:
+        run = Run(
+            dataset=dataset,
+            key=key,
+            textures=frost_textures,
+            mesh=mesh,
+            batch_size=batch_size,
+            micro_batch=models.CPU_MICRO_BATCH if on_cpu else batch_size,
+            compute_dtype=compute_dtype,
+            keep=keep,
+            streams=streams,
+        )
+        if run.num_processes > 1:
+            distributed.agree("evaluation", fingerprint(run, classifiers, planned, model_axis))
+        rows = _measured(run, classifiers, planned, model_axis, on_test_set)
+    _name_the_diverged(rows)
+    return rows
 
-    groups, rows = group_classifiers(classifiers, model_axis, mesh), []
+
+def _measured(run: Run, classifiers: Mapping[str, models.Classifier], planned, model_axis: str, on_test_set):
+    dataset, keep, rows = run.dataset, run.keep, []
+    groups = group_classifiers(classifiers, model_axis, run.mesh)
     clean_batches = list(run.batches(dataset)) if run.stays_on_devices(dataset) else None
     for test_set in planned:
         source = dataset if test_set.read is None else test_set.read()
@@ -121,7 +130,6 @@ def evaluate(
             _save_examples(run, groups, measured, list(classifiers), test_set, source)
         if on_test_set is not None:
             on_test_set(test_set.name, test_set.severity)
-    _name_the_diverged(rows)
     return rows
 
 

@@ -79,7 +79,7 @@ def _logits(classifier: models.Classifier, images, compute_dtype: str) -> Float[
     # Unasked, a GPU would multiply float32 in TensorFloat-32 and a TPU in bfloat16.
     with jax.default_matmul_precision("highest"):
         logits, _ = classifier.forward(params, classifier.batch_stats, inputs, False, None)
-    return logits.astype(jnp.float32)
+    return classifier.tempered(logits.astype(jnp.float32))
 
 
 @functools.partial(jax.jit, static_argnames=("count", "keep_examples", "mesh"))

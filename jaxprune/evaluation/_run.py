@@ -16,12 +16,13 @@ from jaxprune import corruptions as corruption_room
 from jaxprune import models, sharding
 from jaxprune.data import Dataset, StreamedDataset
 from jaxprune.evaluation import _programs
+from jaxprune.evaluation._streams import Streams
 from jaxprune.evaluation.examples import KeepExamples
 from jaxprune.evaluation.plan import PlannedSet, test_set_key
 
 # Clean images up to this size stay on each device; larger sets are sent again for every test set.
 _RESIDENT_BYTES = 2**30
-# Batches that are under way at a time: the next one is prepared while one is computed.
+# Batches that are under way at a time, of each stream: the next one is prepared while one is computed.
 _IN_FLIGHT = 2
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
@@ -48,6 +49,7 @@ class Run:
     micro_batch: int
     compute_dtype: str
     keep: KeepExamples | None
+    streams: Streams
     streamed_labels: dict[StreamedDataset, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
@@ -58,6 +60,8 @@ class Run:
     def rows_per_batch(self, source: Dataset | StreamedDataset) -> int:
         """Returns the one size of a test set's batches, as equal as they can be."""
         batches = math.ceil(len(source) / self.batch_size)
+        # As many as there are streams, but none smaller than a piece of the forward pass.
+        batches = max(batches, min(self.streams.count, math.ceil(len(source) / self.micro_batch)))
         return sharding.round_up(math.ceil(len(source) / batches), self.mesh)
 
     def stays_on_devices(self, source: Dataset | StreamedDataset) -> bool:
@@ -156,12 +160,15 @@ def _measure(run: Run, groups: list[Group], test_set: PlannedSet, source: Datase
         "compute_dtype": run.compute_dtype,
         "keep_probs": run.keep is not None and run.keep.probs,
     }
+    in_flight = _IN_FLIGHT * run.streams.count
     for index, (images, labels) in enumerate(run.batches(source) if batches is None else batches):
         if test_set.is_generated:
             images = run.corrupt(test_set, images, index * size)
         for group, part in zip(groups, parts, strict=True):
-            part.append(_programs.classify(group.classifier, images, labels, **options))
-        if index >= _IN_FLIGHT:
-            jax.block_until_ready([part[index - _IN_FLIGHT] for part in parts])
+            program = (group, images.shape)
+            part.append(run.streams.call(program, _programs.classify, group.classifier, images, labels, **options))
+        if index >= in_flight:
+            jax.block_until_ready([part[index - in_flight]() for part in parts])
+    parts = [[outputs() for outputs in part] for part in parts]
     what = {"count": len(source), "keep_examples": run.keep is not None, "mesh": run.mesh}
     return jax.device_get([_programs.summarize(part, **what) for part in parts])

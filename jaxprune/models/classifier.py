@@ -17,7 +17,7 @@ from jaxprune.models.forward import LINEN_MODE_ARGUMENTS, LinenForward, NnxForwa
 
 MAX_PIXEL = 255.0
 # A forward pass in pieces that fit the cache is about 1.5x faster on CPU than one over the whole batch.
-CPU_MICRO_BATCH = 50
+CPU_MICRO_BATCH = 25
 
 
 @jax.tree_util.register_dataclass
@@ -35,6 +35,8 @@ class Classifier:
       options: how `create` built it (widths, shortcut, ...), for saving and rebuilding.
       rebuild: `rebuild(classifier, widths) -> classifier`, the same architecture with other widths; None asks the
         module's own `with_widths`.
+      temperature: float32 scalar that the logits are divided by, as `metrics.fit_temperature` returns it; None, or 1,
+        leaves them.
     """
 
     params: PyTree
@@ -46,6 +48,7 @@ class Classifier:
     num_classes: int = dataclasses.field(metadata={"static": True})
     options: tuple[tuple[str, Any], ...] = dataclasses.field(default=(), metadata={"static": True})
     rebuild: Any = dataclasses.field(default=None, metadata={"static": True})
+    temperature: Array | None = None
 
     def replace(self, **changes) -> "Classifier":
         """Returns a copy with some attributes changed, such as `params`."""
@@ -65,7 +68,12 @@ class Classifier:
         Images are uint8 in 0..255 or float in [0, 1]; `key` is for dropout in training. Not jitted: call it inside
         your own jit, for instance to differentiate with respect to `params`.
         """
-        return self.forward(params, batch_stats, self.normalize(images), train, key)
+        logits, batch_stats = self.forward(params, batch_stats, self.normalize(images), train, key)
+        return self.tempered(logits), batch_stats
+
+    def tempered(self, logits: Float[Array, "n classes"]) -> Float[Array, "n classes"]:
+        """Returns the network's own logits divided by the temperature."""
+        return logits if self.temperature is None else logits / self.temperature
 
     def normalize(self, images: Shaped[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Returns the network's float32 input for uint8 (0..255) or float (in [0, 1]) images."""

@@ -79,7 +79,7 @@ from jaxprune.pruning.filters import FILTERS, conv_kernels, kernels, more_than_o
 from jaxprune.pruning.latency import Latency, compare_latency, latency_ms
 from jaxprune.pruning.mask_files import load_masks, save_masks
 from jaxprune.pruning.masking import MaskedOptimizerState, mask_params, masked_optimizer, pruned_optimizer
-from jaxprune.pruning.methods import METHODS, STRUCTURED_METHODS, prune
+from jaxprune.pruning.methods import METHODS, STRUCTURED_METHODS, default_layers, prune
 from jaxprune.pruning.operations import multiply_accumulates
 from jaxprune.pruning.sparsity_schedules import (
     NoUpdateSchedule,
@@ -137,6 +137,7 @@ __all__ = [
     "compare_latency",
     "conv_kernels",
     "create_updater_from_config",
+    "default_layers",
     "filters",
     "intersect_masks",
     "kernels",

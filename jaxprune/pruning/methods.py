@@ -8,7 +8,7 @@ from jaxprune.pruning import filters, sparsity_distributions
 from jaxprune.pruning.algorithms import GlobalMagnitudePruning, LampPruning, MagnitudePruning, RandomPruning
 from jaxprune.pruning.base_updater import unpack_masks
 from jaxprune.pruning.masking import mask_params
-from jaxprune.pruning.structured import prune_channels
+from jaxprune.pruning.structured import choose_groups, prune_channels
 
 
 def weight(params, sparsity, key):
@@ -95,6 +95,18 @@ def prune(classifier, *, method, sparsity=None, key=None, **options):
         sparsity_distributions.check_sparsity(sparsity)
         masks = METHODS[method](classifier.params, sparsity, key)
     return classifier.replace(params=mask_params(classifier.params, masks)), masks
+
+
+def default_layers(classifier, method: str) -> tuple[str, ...]:
+    """Returns the channel groups that a method of `STRUCTURED_METHODS` prunes if `prune` is not told which.
+
+    Raises `ValueError` for another method, a classifier that declares no groups, or one whose groups have nothing that
+    the method's criterion reads.
+    """
+    if method not in STRUCTURED_METHODS:
+        raise ValueError(f"{method!r} does not remove channels; those that do are {', '.join(STRUCTURED_METHODS)}")
+    layers = _STUDY if method in _STUDY_LAYERS and _names_study_layers(classifier) else None
+    return tuple(group.name for group in choose_groups(classifier, layers, METHODS[method].keywords["criterion"]))
 
 
 def _names_study_layers(classifier) -> bool:
