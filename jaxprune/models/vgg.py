@@ -82,6 +82,7 @@ class Vgg(nnx.Module):
       head: a key of `HEADS`: "linear" (one linear layer), "hidden" (512 units with BatchNorm; the study's filter-pruned
         VGG-16), "two_hidden" (512 and 512 units; public CIFAR checkpoints), "imagenet" (7 x 7 pixels flattened, 4096
         and 4096 units; torchvision).
+      stage_widths: channels of the convolutions between the max-pools, five integers.
       widths: {"conv1": 32, "hidden1": 100, ...} changes the outputs of a layer.
       pool: after the last convolution, "average" (of all pixels; at 32 x 32 the study's 2 x 2 average pool) or "max" (a
         fifth 2 x 2 max-pool, then the average); None is the head's usual one.
@@ -95,6 +96,7 @@ class Vgg(nnx.Module):
         num_classes: int,
         rngs: nnx.Rngs,
         head: str = "linear",
+        stage_widths: tuple[int, ...] = STAGE_WIDTHS,
         widths=None,
         pool: str | None = None,
         conv_bias: bool | None = None,
@@ -109,7 +111,9 @@ class Vgg(nnx.Module):
         self.depth, self.pixels, self.image_size = depth, spec.pixels, spec.image_size
         self.conv_stages = _conv_stages(depth)
         self.pooled_stages = len(STAGE_WIDTHS) if pool == "max" else len(STAGE_WIDTHS) - 1
-        defaults = {f"conv{number}": STAGE_WIDTHS[stage] for number, stage in enumerate(self.conv_stages, 1)}
+        if len(stage_widths) != len(STAGE_WIDTHS) or not all(isinstance(w, int) and w >= 1 for w in stage_widths):
+            raise ValueError(f"stage_widths {stage_widths!r}; give {len(STAGE_WIDTHS)} integers >= 1, as {STAGE_WIDTHS}")
+        defaults = {f"conv{number}": stage_widths[stage] for number, stage in enumerate(self.conv_stages, 1)}
         defaults |= {f"hidden{number}": width for number, width in enumerate(spec.hidden, 1)}
         self.widths = tuple(resolve_widths(defaults, widths, model=f"VGG-{depth} with the {head} head").items())
         use_bias = spec.conv_bias if conv_bias is None else conv_bias

@@ -107,6 +107,18 @@ FIELDS = (
     Field(
         "finite", FLAG, "False where the network gave NaN or infinite outputs; its metrics are null.", required=False
     ),
+    _count("pretrain_epochs", "Epochs of the dense network's training, or from scratch.", "epochs", required=False),
+    _count("finetune_epochs", "Epochs of training after the pruning; 0 before it.", "epochs", required=False),
+    _count("train_images", "Training images of an epoch.", "images", required=False),
+    _text("versions", "Versions of jaxprune and of what computed for it.", required=False),
+    _text("device", "Platform, number and kind of the devices.", required=False),
+    Field(
+        "seconds",
+        NUMBER,
+        "Time of the test set's evaluation, its images' corruption included, over the networks that shared it.",
+        "seconds",
+        required=False,
+    ),
     _metric("temperature", "What the logits were divided by, of stage `temperature`.", "", INFINITY, required=False),
 )
 BY_NAME = {field.name: field for field in FIELDS}

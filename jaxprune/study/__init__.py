@@ -1,7 +1,7 @@
 """Studies: train, prune, fine-tune and evaluate over a grid of networks and test sets."""
 
+from jaxprune.study.checking import check
 from jaxprune.study.configuration import (
-    SCHEMA_VERSION,
     ArmConfig,
     DataConfig,
     EvaluationConfig,
@@ -9,14 +9,13 @@ from jaxprune.study.configuration import (
     Network,
     StudyConfig,
     TrainConfig,
-    check,
     config_hash,
     networks,
 )
-from jaxprune.study.running import Progress, run, unfinished
+from jaxprune.study.parts import unfinished
+from jaxprune.study.running import Progress, run
 
 __all__ = [
-    "SCHEMA_VERSION",
     "ArmConfig",
     "DataConfig",
     "EvaluationConfig",

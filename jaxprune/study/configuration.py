@@ -3,46 +3,53 @@
 import dataclasses
 import hashlib
 import json
-import re
 from typing import NamedTuple
 
-from etils import epath
+from jaxprune import corruptions, evaluation, pruning, training
 
-from jaxprune import corruptions, data, evaluation, models, pruning, training
-
-SCHEMA_VERSION = 2
 DENSE = "dense"
 STAGE_DENSE, STAGE_PRUNED, STAGE_RECALIBRATED, STAGE_FINE_TUNED = "dense", "pruned", "recalibrated", "fine_tuned"
+STAGE_SCRATCH, STAGE_TEMPERATURE = "scratch", "temperature"
 # What a method removes: nothing, single weights (masked), or whole channels (physically).
 GRANULARITY_NONE, GRANULARITY_WEIGHTS, GRANULARITY_CHANNELS = "none", "weights", "channels"
 
 # Where files lie says nothing about the result, so of these fields only whether they are set enters the hash.
-_LOCATIONS = ("data_dir", "checkpoint")
-_ARM_NAME = r"[\w.-]+"  # part of file names
+_LOCATIONS = ("data_dir", "checkpoint", "corrupted")
+# The control of each kind of method: the same number of weights or channels, chosen at random.
+CONTROLS = {GRANULARITY_WEIGHTS: "random", GRANULARITY_CHANNELS: "channel_random"}
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which images. A limit of None takes all."""
+    """Which images. A limit of None takes all.
+
+    `validation_images` are taken out of the training images, the same share of every class; temperatures are fitted on
+    them, and nothing else is. `image_size` is for image folders: pixels per side.
+    """
 
     name: str = "digits"
     data_dir: str | None = None
     train_limit: int | None = None
     test_limit: int | None = None
+    validation_images: int = 0
+    image_size: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Which network; `checkpoint` imports a PyTorch file, `mean` and `std` default to the data set's.
+    """Which network.
 
-    The fields after `std` are options of some architectures (see `models.create`); None leaves an architecture's
-    default, and an option that it does not have is refused.
+    `checkpoint` imports trained weights: a PyTorch file, a `.safetensors` file or a folder that jaxprune saved. `mean`
+    and `std` default to the data set's. `initial_scale` is what BatchNorm's scales begin with, 0.5 for network
+    slimming. The fields after it are options of some architectures (see `models.create`); None leaves an
+    architecture's default, and an option that it does not have is refused.
     """
 
     name: str = "resnet8"
     checkpoint: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    initial_scale: float = 1.0
     shortcut: str | None = None
     stage_widths: tuple[int, ...] | None = None
     head: str | None = None
@@ -67,12 +74,15 @@ class TrainConfig:
     schedule: str = "step"
     augment: str = "crop_and_flip"
     scale_penalty: float = 0.0
+    compute_dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """Which test sets; the corruptions' pixels follow from `seed` alone and are the same for all networks.
 
+    `corrupted` is a folder in CIFAR-10-C's layout whose images are read instead of generated; `corruptions` and
+    `severities` select of it. `compute_dtype` is that of the forward passes, "float32" or "bfloat16".
     `frost_textures` is "procedural", "imagecorruptions" (the files of that package, if installed) or a directory.
     `keep_examples` writes what every network said of every image into the run folder (about 9 bytes each, compressed):
     the report's paired comparisons, reliability diagrams and exemplars need it.
@@ -84,6 +94,8 @@ class EvaluationConfig:
     seed: int = 0
     frost_textures: str = "procedural"
     keep_examples: bool = True
+    corrupted: str | None = None
+    compute_dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +117,11 @@ class StudyConfig:
     and their sparsity is the fraction of the channels of the layers that they choose. Sparsity 0 stands for the dense
     network, which is always evaluated as trained and after the same fine-tuning as the pruned ones. A pruned network is
     evaluated as pruned, with BatchNorm recalibrated on `recalibration_images` training images (0 leaves that out), and
-    after fine-tuning.
+    after fine-tuning; with `temperature` also with a temperature fitted on validation images, and with `scratch` as the
+    same small network trained from other initial weights with the dense network's budget (Liu et al. 2019).
+
+    With `controls`, every arm is also pruned at random, weights or channels as its methods do: what any method should
+    beat. Random channels are drawn from the layers that the arm's first method of that kind prunes.
 
     A study of several architectures lists them as `arms`, each with its own methods; `model` and `methods` then count
     for nothing, and `pretrain` and `finetune` are what an arm without its own uses.
@@ -120,14 +136,22 @@ class StudyConfig:
     sparsities: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
     seeds: tuple[int, ...] = (0, 1, 2)
     recalibration_images: int = 1000
+    temperature: bool = False
+    scratch: bool = False
+    controls: bool = True
     evaluation: EvaluationConfig = EvaluationConfig()
     arms: tuple[ArmConfig, ...] = ()
 
     def all_arms(self) -> tuple[ArmConfig, ...]:
-        """Returns the arms with their training filled in; a study of one architecture is one arm of its name."""
+        """Returns the arms with training and controls filled in; a study of one architecture is one arm of its name."""
         arms = self.arms or (ArmConfig(self.model.name, self.model, self.methods),)
         return tuple(
-            dataclasses.replace(arm, pretrain=arm.pretrain or self.pretrain, finetune=arm.finetune or self.finetune)
+            dataclasses.replace(
+                arm,
+                methods=_with_controls(arm.methods) if self.controls else arm.methods,
+                pretrain=arm.pretrain or self.pretrain,
+                finetune=arm.finetune or self.finetune,
+            )
             for arm in arms
         )
 
@@ -146,60 +170,9 @@ class Network(NamedTuple):
         return f"seed{self.seed}-{self.arm}-{self.method}-{self.sparsity:g}"
 
 
-def check(config: StudyConfig) -> None:
-    """Raises a ValueError or FileNotFoundError if the configuration cannot be run; computes nothing."""
-    if config.data.name not in data.DATASETS:
-        raise ValueError(f"unknown data set {config.data.name!r}; known: {', '.join(data.DATASETS)}")
-    arms = config.all_arms()
-    names = [arm.name for arm in arms]
-    if len(set(names)) != len(names) or not all(re.fullmatch(_ARM_NAME, name) for name in names):
-        raise ValueError(f"arms are named {', '.join(names)}; give each its own name of letters, digits, '_', '.', '-'")
-    for arm in arms:
-        _check_arm(arm)
-    for sparsity in config.sparsities:
-        if not 0 <= sparsity < 1:
-            raise ValueError(f"sparsity {sparsity} is outside [0, 1); give the fraction of weights to remove")
-    if config.recalibration_images < 0:
-        raise ValueError(f"recalibration_images={config.recalibration_images}; give a number >= 0")
-    if not config.seeds or len(set(config.seeds)) != len(config.seeds):
-        raise ValueError(f"seeds are {config.seeds}; give one or more different integers")
-    evaluation.check_corruptions(config.evaluation.corruptions, config.evaluation.severities)
-    frost_textures(config.evaluation)
-
-
-def _check_arm(arm: ArmConfig) -> None:
-    try:
-        models.abstract_state(arm.model.name, num_classes=2, **arm.model.options())
-    except TypeError as error:
-        given = ", ".join(arm.model.options())
-        raise ValueError(f"{arm.model.name} does not take all of the options {given}: {error}") from error
-    if arm.model.checkpoint is not None and not epath.Path(arm.model.checkpoint).exists():
-        raise FileNotFoundError(
-            f"no checkpoint at {arm.model.checkpoint}; give --study.model.checkpoint the path of a PyTorch file"
-        )
-    for part, train in (("pretrain", arm.pretrain), ("finetune", arm.finetune)):
-        _check_train(part, train)
-    for method in arm.methods:
-        if method not in pruning.METHODS:
-            raise ValueError(f"unknown pruning method {method!r}; known: {', '.join(pruning.METHODS)}")
-
-
-def frost_textures(config: EvaluationConfig) -> corruptions.FrostTextures | None:
-    """Returns what frost is cropped from, None where there is no frost: growing textures takes a second."""
-    return corruptions.FrostTextures.from_name(config.frost_textures) if "frost" in config.corruptions else None
-
-
-def _check_train(part: str, train: TrainConfig) -> None:
-    if train.epochs < 0 or train.batch_size < 1 or train.learning_rate <= 0 or train.scale_penalty < 0:
-        raise ValueError(
-            f"{part}: epochs={train.epochs}, batch_size={train.batch_size}, learning_rate={train.learning_rate}, "
-            f"scale_penalty={train.scale_penalty}; epochs and scale_penalty must be >= 0, batch_size >= 1, "
-            f"learning_rate > 0"
-        )
-    if train.schedule not in training.SCHEDULES:
-        raise ValueError(f"{part}: unknown schedule {train.schedule!r}; known: {', '.join(training.SCHEDULES)}")
-    if train.augment not in data.AUGMENTATIONS:
-        raise ValueError(f"{part}: unknown augment {train.augment!r}; known: {', '.join(data.AUGMENTATIONS)}")
+def _with_controls(methods: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = (CONTROLS[granularity(method)] for method in methods if method != DENSE)
+    return tuple(dict.fromkeys((*methods, *wanted)))
 
 
 def networks(config: StudyConfig, arm: ArmConfig, seed: int) -> list[Network]:
@@ -213,6 +186,11 @@ def granularity(method: str) -> str:
     if method == DENSE:
         return GRANULARITY_NONE
     return GRANULARITY_CHANNELS if method in pruning.STRUCTURED_METHODS else GRANULARITY_WEIGHTS
+
+
+def test_set_names(config: StudyConfig) -> tuple[str, ...]:
+    """Returns the clean test set's name and the corruptions'."""
+    return (evaluation.CLEAN, *config.evaluation.corruptions)
 
 
 def config_dict(config: StudyConfig) -> dict:

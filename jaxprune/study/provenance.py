@@ -12,11 +12,18 @@ import jax
 from etils import epath
 
 from jaxprune import __version__
-from jaxprune.study.configuration import StudyConfig, config_dict, config_hash, frost_textures
+from jaxprune.study.alone import alone
+from jaxprune.study.checking import frost_textures
+from jaxprune.study.configuration import StudyConfig, config_dict, config_hash
 
 
 def claim(out: epath.Path, config: StudyConfig, command: str) -> None:
     """Writes `study.json` into a new run folder, or checks that an existing one belongs to this study."""
+    with alone(out, "study", wait=True):
+        _claim(out, config, command)
+
+
+def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
     path = out / "study.json"
     if path.exists():
         found = read_study(out)
@@ -35,9 +42,9 @@ def claim(out: epath.Path, config: StudyConfig, command: str) -> None:
         "study": config.name,
         "config": config_dict(config),
         "config_hash": config_hash(config),
-        "versions": _versions(),
-        "device": _device(),
-        "precision": "float32",
+        "versions": versions(),
+        "device": device(),
+        "precision": config.evaluation.compute_dtype,
         "command": command,
         "created": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
@@ -53,7 +60,17 @@ def claim(out: epath.Path, config: StudyConfig, command: str) -> None:
 def _checkpoint_hashes(config: StudyConfig) -> dict[str, str]:
     """Returns the SHA-256 of each arm's imported checkpoint."""
     paths = {arm.name: arm.model.checkpoint for arm in config.all_arms() if arm.model.checkpoint is not None}
-    return {name: hashlib.sha256(epath.Path(path).read_bytes()).hexdigest() for name, path in paths.items()}
+    return {name: _sha256(epath.Path(path)) for name, path in paths.items()}
+
+
+def _sha256(path: epath.Path) -> str:
+    """Returns the hash of a file's content, or of all the files of a folder and their names."""
+    if not path.is_dir():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    whole = hashlib.sha256()
+    for file in sorted(each for each in path.glob("**/*") if not each.is_dir()):
+        whole.update(f"{file.relative_to(path)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()
 
 
 def read_study(out: epath.Path) -> dict:
@@ -76,20 +93,22 @@ def _differences(there, here, prefix: str = "") -> Iterator[str]:
         yield f"{prefix}: {there} there, {here} here"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Returns the versions of jaxprune and of what computes for it."""
     return {"jaxprune": __version__} | {
         package: importlib.metadata.version(package) for package in ("jax", "flax", "optax", "numpy")
     }
 
 
-def _device() -> str:
+def device() -> str:
+    """Returns platform, number and kind of the devices."""
     devices = jax.devices()
     return f"{devices[0].platform} x{len(devices)} ({devices[0].device_kind})"
 
 
-def write_atomically(path: epath.Path, text: str) -> None:
-    """Writes a text file under a temporary name beside it, and renames it."""
+def write_atomically(path: epath.Path, content: str | bytes) -> None:
+    """Writes a file under a temporary name beside it, and renames it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp"  # shards share folders
-    temporary.write_text(text)
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)

@@ -1,59 +1,65 @@
 """Running a study: every finished part is kept, so a killed run continues.
 
 A run folder holds `study.json` (configuration and provenance), `checkpoints/` (one folder per network), `rows/` (one
-JSON Lines file per seed, arm and corruption), `rows.jsonl` (all rows, in the order of the plan) and `examples/` (what
-each network said of each image). `training/` holds the epochs' records of each network, and the state of the one that
-is being trained. Each file is written under a temporary name and renamed; what exists is skipped.
-Everything random follows from the configuration, so the rows do not depend on where a run was interrupted.
+JSON Lines file per seed, arm and corruption), `rows.jsonl` (all rows, in the order of the plan), `examples/` (what each
+network said of each image) and `images.npz` (pictures for the report). `training/` holds the epochs' records of each
+network, and the state of the one that is being trained. Each file is written under a temporary name and renamed; what
+exists is skipped. Everything random follows from the configuration, so but for their `seconds` the rows do not depend
+on where a run was interrupted, or who computed them.
 
-Independent jobs may share a folder, each with its `shard` of the (seed, arm) pairs. Processes that `distributed.start`
-joined evaluate together; process 0 trains and writes. To spread the training, use shards.
+Several processes may run the same study in one folder: each takes parts that nobody is at (`alone`). Independent jobs
+may also get a `shard` of the (seed, arm) pairs each. Processes that `distributed.start` joined evaluate together;
+process 0 trains and writes.
 """
 
 import contextlib
 import json
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
-import numpy as np
 from etils import epath
 
-from jaxprune import checkpoints, data, distributed, evaluation, models, pruning, training
+from jaxprune import checkpoints, data, distributed, evaluation, models, training
+from jaxprune.report import schema
+from jaxprune.study import parts
+from jaxprune.study.alone import alone, each
+from jaxprune.study.candidates import (
+    Candidate,
+    Trained,
+    from_scratch,
+    initial,
+    key_of,
+    num_stages,
+    removed,
+    sizes,
+    stages,
+)
+from jaxprune.study.checking import check, frost_textures
 from jaxprune.study.configuration import (
     DENSE,
-    GRANULARITY_CHANNELS,
-    SCHEMA_VERSION,
-    STAGE_DENSE,
     STAGE_FINE_TUNED,
-    STAGE_PRUNED,
-    STAGE_RECALIBRATED,
+    STAGE_SCRATCH,
+    STAGE_TEMPERATURE,
     ArmConfig,
     Network,
     StudyConfig,
     TrainConfig,
-    check,
     config_hash,
-    frost_textures,
     granularity,
     networks,
+    test_set_names,
 )
-from jaxprune.study.provenance import claim, read_study, write_atomically
+from jaxprune.study.images import write_images
+from jaxprune.study.parts import Unit
+from jaxprune.study.provenance import claim, device, read_study, versions, write_atomically
 
 # Processes that have nothing to train wait for those that do; one that dies is noticed long before.
 _TRAINING_TIMEOUT_S = 7 * 24 * 3600
 # A training step costs about three forward passes; used to weigh the parts of the progress bar only.
 _TRAINING_COST = 3
-
-
-class Candidate(NamedTuple):
-    """A network as it is evaluated; `sparsity_achieved` is the fraction of weights or channels that its method took."""
-
-    classifier: models.Classifier
-    masks: Any
-    sparsity_achieved: float
+_SECONDS_DECIMALS = 4
 
 
 class Progress(NamedTuple):
@@ -81,14 +87,15 @@ def run(
       on_progress: called after every epoch and test set.
 
     Raises:
-      ValueError, FileNotFoundError: the configuration cannot be run, `out` holds another study, or several processes
-        were given different ones. Nothing has been computed or changed then.
+      ValueError, FileNotFoundError: the configuration cannot be run, `out` holds another study or damaged rows, or
+        several processes were given different ones. Nothing has been computed or changed then.
       Interrupted: SIGTERM came during training, whose state is saved; the same call continues.
       LostProcessError: another of several processes has died or hangs.
     """
     check(config)
     out = epath.Path(out)
-    units = distributed.shard(_units(config), shard)
+    units = distributed.shard(parts.units(config), shard)
+    parts.check_rows(config, out)
     distributed.agree("study", {"configuration": config_hash(config), "run folder": str(out), "shard": shard})
     if distributed.is_writer():
         claim(out, config, command)
@@ -97,98 +104,183 @@ def run(
     return out / "rows.jsonl"
 
 
-def unfinished(config: StudyConfig, out) -> list[str]:
-    """Returns the rows files that a run folder still lacks: none when all its shards are done."""
-    paths = (_rows_path(epath.Path(out), *unit, name) for unit in _units(config) for name in _test_set_names(config))
-    return [path.name for path in paths if not path.exists()]
+def load_data(config: StudyConfig) -> tuple[data.Dataset, data.Dataset | None, data.Dataset]:
+    """Returns the training, validation (None if the study takes none) and test images of a study."""
+    chosen = config.data
+    options = {"data_dir": chosen.data_dir} | ({"image_size": chosen.image_size} if chosen.image_size else {})
+    train = data.load(chosen.name, split="train", limit=chosen.train_limit, **options)
+    test = data.load(chosen.name, split="test", limit=chosen.test_limit, **options)
+    if not chosen.validation_images:
+        return train, None, test
+    if chosen.validation_images >= len(train):
+        raise ValueError(
+            f"data.validation_images={chosen.validation_images} leaves nothing of {len(train)} training images; "
+            f"give fewer"
+        )
+    # The same images for all seeds: the seeds are those of the networks.
+    train, validation = data.split_validation(train, fraction=chosen.validation_images / len(train), seed=0)
+    return train, validation, test
+
+
+def optimizer(config: TrainConfig, num_images: int):
+    """Returns the optimizer of one training."""
+    return training.sgd(
+        learning_rate=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        schedule=config.schedule if config.epochs else "constant",
+        num_steps=training.num_steps(num_images, epochs=config.epochs, batch_size=config.batch_size),
+        scale_penalty=config.scale_penalty,
+    )
 
 
 class _Run:
     """One pass over the plan; holds what the parts share."""
 
-    def __init__(self, config: StudyConfig, out: epath.Path, units: list[tuple[int, ArmConfig]], on_progress):
+    def __init__(self, config: StudyConfig, out: epath.Path, units: list[Unit], on_progress):
         self.config, self.out, self.units, self.on_progress = config, out, units, on_progress
-        where = {"data_dir": config.data.data_dir}
-        self.train = data.load(config.data.name, split="train", limit=config.data.train_limit, **where)
-        self.test = data.load(config.data.name, split="test", limit=config.data.test_limit, **where)
+        self.train, self.validation, self.test = load_data(config)
         # Made once each: the training step is compiled once per optimizer object.
         self.optimizers = {
-            train: self._optimizer(train) for arm in config.all_arms() for train in (arm.pretrain, arm.finetune)
+            train: optimizer(train, len(self.train))
+            for arm in config.all_arms()
+            for train in (arm.pretrain, arm.finetune)
         }
         # Read once: frost is compiled once per object that holds its textures.
         self.frost_textures = frost_textures(config.evaluation)
-        self.done = 0.0
-        self.total = sum(self._cost(arm) for _, arm in units)
+        self.about = {"device": device(), "versions": ", ".join(f"{name} {v}" for name, v in versions().items())}
+        self.done = {}  # part -> how much of its cost
+        self.costs = {part: cost for unit in units for part, cost in self._costs(unit).items()}
 
     def whole(self) -> None:
-        for seed, arm in self.units:
-            self._one_arm(seed, arm)
+        # First what no other process has begun, then, waiting, what is left.
+        for wait in (True,) if self.is_joined else (False, True):
+            for unit in self.units:
+                if any(not self._rows_path(unit, name).exists() for name in test_set_names(self.config)):
+                    self._one_unit(unit, wait=wait)
+                else:
+                    self._tell(f"seed {unit[0]}, {unit[1].name} found", unit, 1.0)
+        if distributed.is_writer():
+            parts.gather(self.config, self.out)
+            if not parts.unfinished(self.config, self.out):
+                with alone(self.out, "images", wait=True):
+                    write_images(self.config, self.out, self.test, self.frost_textures)
 
-    def _one_arm(self, seed: int, arm: ArmConfig) -> None:
-        with self._timed("training"):
-            dense = self._dense(seed, arm)
-        with self._timed("fine-tuning"):
-            trained = self._all_fine_tuned(networks(self.config, arm, seed), arm, dense)
-        candidates = dict(self._candidates(dense, trained, arm))
-        for name in _test_set_names(self.config):
+    @property
+    def is_joined(self) -> bool:
+        """Whether several processes work on every part together; they must all take the same parts then."""
+        return jax.process_count() > 1
+
+    def _one_unit(self, unit: Unit, *, wait: bool) -> None:
+        seed, arm = unit
+        dense = self._dense(unit, wait=wait)
+        if dense is None:
+            return
+        planned = networks(self.config, arm, seed)
+        trained = self._all_trained(unit, planned, dense)
+        found = stages(self.config, arm, dense, trained, self.train, self.validation)
+        candidates = dict(found)
+        image_size = self.test.images.shape[1]
+        about = {key: self._about(arm, *key, each, image_size) for key, each in candidates.items()}
+
+        def measure(name: str) -> None:
             with self._timed("evaluation"):
-                self._evaluate(seed, arm, name, candidates)
+                self._evaluate(unit, name, candidates, about)
             if distributed.is_writer():
-                self._gather()
+                parts.gather(self.config, self.out)
+
+        self._all_parts(
+            test_set_names(self.config),
+            path=lambda name: self._rows_path(unit, name),
+            do=measure,
+            part=lambda name: (unit, name),
+        )
+
+    def _all_parts(self, items, *, path, do, part) -> None:
+        """Does what is not done of a unit's items, each of which leaves a file or folder; waits for other processes."""
+        if self.is_joined:
+            for item in items:
+                if not path(item).exists():
+                    do(item)
+        else:
+            each(
+                self.out,
+                items,
+                name=lambda item: path(item).name,
+                is_done=lambda item: path(item).exists(),
+                do=do,
+                on_wait=lambda name: self._tell(f"waiting for another process at {name}"),
+            )
+        for item in items:
+            self._tell(f"{path(item).name} is there", part(item), 1.0)
 
     @contextlib.contextmanager
     def _timed(self, part: str):
-        """Adds the seconds that its block takes to `study.json`, over all the calls that a run took."""
+        """Adds the seconds that its block takes to `study.json`, over all calls and processes that a run took."""
         start = time.monotonic()
         yield
         if not distributed.is_writer():
             return
-        content = read_study(self.out)  # again: another shard may have written since
-        seconds = content.setdefault("seconds", {})
-        seconds[part] = round(seconds.get(part, 0.0) + time.monotonic() - start, 1)
-        write_atomically(self.out / "study.json", json.dumps(content, indent=2) + "\n")
+        with alone(self.out, "study", wait=True):
+            content = read_study(self.out)
+            seconds = content.setdefault("seconds", {})
+            seconds[part] = round(seconds.get(part, 0.0) + time.monotonic() - start, 1)
+            write_atomically(self.out / "study.json", json.dumps(content, indent=2) + "\n")
 
-    def _dense(self, seed: int, arm: ArmConfig) -> models.Classifier:
+    def _dense(self, unit: Unit, *, wait: bool) -> models.Classifier | None:
+        """Returns the dense network as trained; None if another process is at it, and `wait` is false."""
+        seed, arm = unit
         path = self.out / "checkpoints" / f"seed{seed}-{arm.name}-trained"
-        trained = None
         if distributed.is_writer() and not path.exists():
-            trained = self._trained(path, seed, arm)
+            if wait:
+                self._tell(f"seed {seed}: {arm.name}")
+            with alone(self.out, path.name, wait=wait) as mine:
+                if not mine:
+                    return None
+                if not path.exists():
+                    start = initial(arm.model, self.train, seed)
+                    description = f"seed {seed}: training {arm.name}"
+                    with self._timed("training"):
+                        self._fit(path, start, arm.pretrain, description, key_of(seed, "pretrain"), masks=None)
         distributed.wait_for_all(f"the training of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
-        return trained or self._found(path, arm.pretrain)
+        return self._found(path)
 
-    def _trained(self, path: epath.Path, seed: int, arm: ArmConfig) -> models.Classifier:
-        options = {
-            "name": arm.model.name,
-            "num_classes": self.train.num_classes,
-            "mean": arm.model.mean or self.train.mean,
-            "std": arm.model.std or self.train.std,
-            **arm.model.options(),
-        }
-        if arm.model.checkpoint is not None:
-            classifier = models.from_torch(arm.model.checkpoint, **options)
-        else:
-            classifier = models.create(key=_key(seed, "init"), **options)
-        description = f"seed {seed}: training {arm.name}"
-        return self._fit(path, classifier, arm.pretrain, description, _key(seed, "pretrain"), masks=None)
+    def _all_trained(self, unit: Unit, planned: list[Network], dense: models.Classifier) -> dict[Network, Trained]:
+        """Returns every network after its trainings; process 0 does those that nobody has done."""
+        arm = unit[1]
+        wanted = {self._checkpoint(network, STAGE_FINE_TUNED): (network, STAGE_FINE_TUNED) for network in planned}
+        if self.config.scratch:
+            pruned = [network for network in planned if network.method != DENSE]
+            wanted |= {self._checkpoint(network, STAGE_SCRATCH): (network, STAGE_SCRATCH) for network in pruned}
 
-    def _all_fine_tuned(self, planned: list[Network], arm: ArmConfig, dense) -> dict[Network, models.Classifier]:
-        """Returns every network fine-tuned; process 0 does that, to those that are not there yet."""
-        paths = {network: self.out / "checkpoints" / network.label for network in planned}
-        trained = {
-            network: self._fine_tuned(paths[network], network, arm, dense)
-            for network in planned
-            if distributed.is_writer() and not paths[network].exists()
-        }
+        def do(path: epath.Path) -> None:
+            network, stage = wanted[path]
+            start = removed(network, arm, dense, self.train)
+            if stage == STAGE_SCRATCH:
+                begin, train = from_scratch(network, arm.model, start), arm.pretrain
+            else:
+                begin, train = start.classifier, arm.finetune
+            description = f"{'scratch' if stage == STAGE_SCRATCH else 'fine-tuning'} {network.label}"
+            with self._timed("fine-tuning" if stage == STAGE_FINE_TUNED else "training"):
+                self._fit(path, begin, train, description, key_of(network.seed, "finetune"), start.masks)
+
+        if distributed.is_writer():
+            self._all_parts(list(wanted), path=lambda path: path, do=do, part=lambda path: path.name)
         distributed.wait_for_all(f"the fine-tuning of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
-        return {network: trained.get(network) or self._found(paths[network], arm.finetune) for network in planned}
+        results = {each: self._found(path) for path, each in wanted.items()}
+        return {
+            network: Trained(results[network, STAGE_FINE_TUNED], results.get((network, STAGE_SCRATCH)))
+            for network in planned
+        }
 
-    def _fine_tuned(self, path: epath.Path, network: Network, arm: ArmConfig, dense) -> models.Classifier:
-        start = _remove(network, dense)
-        key = _key(network.seed, "finetune")
-        return self._fit(path, start.classifier, arm.finetune, f"fine-tuning {network.label}", key, start.masks)
+    def _checkpoint(self, network: Network, stage: str) -> epath.Path:
+        suffix = "-scratch" if stage == STAGE_SCRATCH else ""
+        return self.out / "checkpoints" / f"{network.label}{suffix}"
 
-    def _found(self, path: epath.Path, train: TrainConfig) -> models.Classifier:
-        self._advance(f"{path.name} found", self._training_cost(train))
+    def _rows_path(self, unit: Unit, name: str) -> epath.Path:
+        return parts.rows_path(self.out, unit, name)
+
+    def _found(self, path: epath.Path) -> models.Classifier:
         if distributed.is_writer():
             training.delete_checkpoints(self._training_path(path))  # of a run that was killed just before it did
         return checkpoints.load(path).classifier
@@ -197,9 +289,8 @@ class _Run:
         """Returns where the training that makes the checkpoint at `path` keeps its records and its state."""
         return self.out / "training" / path.name
 
-    def _fit(self, path: epath.Path, classifier, train: TrainConfig, description: str, key: jax.Array, masks):
+    def _fit(self, path: epath.Path, classifier, train: TrainConfig, description: str, key: jax.Array, masks) -> None:
         """Trains, continuing what was stopped, and saves the result at `path`; keeps the losses of the epochs."""
-        cost = self._training_cost(train)
         unfinished = self._training_path(path)
         trained = training.fit(
             classifier,
@@ -210,55 +301,63 @@ class _Run:
             masks=masks,
             batch_size=train.batch_size,
             augment=data.AUGMENTATIONS[train.augment],
-            on_epoch=lambda record: self._advance(f"{description}, loss {record.loss:.3f}", cost / record.epochs),
+            compute_dtype=train.compute_dtype,
+            on_epoch=lambda record: self._tell(
+                f"{description}, loss {record.loss:.3f}", path.name, record.epoch / record.epochs
+            ),
             checkpoint_dir=unfinished,
         )
         checkpoints.save(path, trained, masks=masks)
         training.delete_checkpoints(unfinished)
-        return trained
 
-    def _candidates(self, dense, trained: dict, arm: ArmConfig) -> Iterator[tuple[tuple[Network, str], Candidate]]:
-        """Yields every (network, stage) with what is evaluated."""
-        for network, fine_tuned in trained.items():
-            start = _remove(network, dense)
-            yield (network, STAGE_DENSE if network.method == DENSE else STAGE_PRUNED), start
-            if network.method != DENSE and self.config.recalibration_images:
-                images = self.train.take(self.config.recalibration_images)
-                recalibrated = training.recalibrate_batch_norm(start.classifier, images)
-                yield (network, STAGE_RECALIBRATED), start._replace(classifier=recalibrated)
-            if arm.finetune.epochs:
-                yield (network, STAGE_FINE_TUNED), start._replace(classifier=fine_tuned)
+    def _evaluate(self, unit: Unit, name: str, candidates: dict[tuple[Network, str], Candidate], about: dict) -> None:
+        (seed, arm), config = unit, self.config.evaluation
+        is_clean = name == evaluation.CLEAN
+        num_sets, finished, seconds = 1 if is_clean else len(config.severities), 0, {}
+        clock = time.monotonic()
 
-    def _evaluate(self, seed: int, arm: ArmConfig, name: str, candidates: dict) -> None:
-        path, cost = _rows_path(self.out, seed, arm, name), self._evaluation_cost(arm, name)
-        if path.exists():
-            self._advance(f"seed {seed}, {arm.name}: {name} found", cost)
-            return
-        config = self.config.evaluation
-        severities = () if name == evaluation.CLEAN else config.severities
+        def on_test_set(name: str, severity: int) -> None:
+            nonlocal clock, finished
+            seconds[severity], clock, finished = time.monotonic() - clock, time.monotonic(), finished + 1
+            self._tell(f"seed {seed}, {arm.name}: {name} {severity or ''}", (unit, name), finished / num_sets)
+
+        if is_clean:
+            test_sets = {"corruptions": (), "severities": ()}
+        elif config.corrupted is not None:
+            limit = self.config.data.test_limit
+            test_sets = {
+                "corrupted": evaluation.folder_test_sets(config.corrupted, [name], config.severities, limit=limit)
+            }
+        else:
+            test_sets = {"corruptions": (name,), "severities": config.severities}
         labels = {f"{network.label}-{stage}": (network, stage) for network, stage in candidates}
         measured = evaluation.evaluate(
             {label: candidates[key].classifier for label, key in labels.items()},
             self.test,
-            key=_key(config.seed, "corruptions"),
-            corruptions=() if name == evaluation.CLEAN else (name,),
-            severities=severities,
-            clean=name == evaluation.CLEAN,
+            key=key_of(config.seed, "corruptions"),
+            **test_sets,
+            clean=is_clean,
             batch_size=config.batch_size,
+            compute_dtype=config.compute_dtype,
             frost_textures=self.frost_textures,
             keep_examples=self.out / "examples" if config.keep_examples else None,
-            on_test_set=lambda name, severity: self._advance(
-                f"seed {seed}, {arm.name}: {name} {severity or ''}", cost / max(1, len(severities))
-            ),
+            on_test_set=on_test_set,
         )
-        rows = [self._row(arm, *labels[row.pop("classifier")], row, candidates) for row in measured]
         if not distributed.is_writer():
             return
-        write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+        rows = []
+        for row in measured:
+            about_network = about[labels[row.pop("classifier")]]
+            shared = round(seconds[row["severity"]] / len(candidates), _SECONDS_DECIMALS)
+            rows.append(about_network | row | {"seconds": shared})
+        parts.write_rows(self._rows_path(unit, name), rows)
 
-    def _row(self, arm: ArmConfig, network: Network, stage: str, measured: dict, candidates: dict) -> dict:
+    def _about(self, arm: ArmConfig, network: Network, stage: str, candidate: Candidate, image_size: int) -> dict:
+        """Returns what all rows of a network say of it."""
+        is_fine_tuned = stage in (STAGE_FINE_TUNED, STAGE_TEMPERATURE)
+        temperature = candidate.classifier.temperature
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": schema.SCHEMA_VERSION,
             "study": self.config.name,
             "config_hash": config_hash(self.config),
             "dataset": self.config.data.name,
@@ -268,98 +367,37 @@ class _Run:
             "method": network.method,
             "granularity": granularity(network.method),
             "sparsity": network.sparsity,
-            **_sizes(candidates[network, stage], self.test.images.shape[1]),
+            **sizes(candidate, image_size),
             "stage": stage,
-            **measured,
+            "pretrain_epochs": arm.pretrain.epochs,
+            "finetune_epochs": arm.finetune.epochs if is_fine_tuned else 0,
+            "train_images": len(self.train),
+            **({"temperature": float(temperature)} if stage == STAGE_TEMPERATURE else {}),
+            **self.about,
         }
-
-    def _gather(self) -> None:
-        """Writes `rows.jsonl` from the finished parts, in the order of the plan."""
-        names = _test_set_names(self.config)
-        parts = [_rows_path(self.out, *unit, name) for unit in _units(self.config) for name in names]
-        text = None
-        # Again where another shard finished a part meanwhile: whoever writes last has seen all parts.
-        while text != (text := "".join(part.read_text() for part in parts if part.exists())):
-            write_atomically(self.out / "rows.jsonl", text)
-
-    def _optimizer(self, config: TrainConfig):
-        steps = training.num_steps(len(self.train), epochs=config.epochs, batch_size=config.batch_size)
-        return training.sgd(
-            learning_rate=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            schedule=config.schedule if config.epochs else "constant",
-            num_steps=steps,
-            scale_penalty=config.scale_penalty,
-        )
 
     def _training_cost(self, config: TrainConfig) -> float:
         return _TRAINING_COST * config.epochs * len(self.train)
 
-    def _evaluation_cost(self, arm: ArmConfig, name: str) -> float:
-        sets = 1 if name == evaluation.CLEAN else len(self.config.evaluation.severities)
-        stages = 1 + bool(arm.finetune.epochs) + bool(self.config.recalibration_images)
-        return sets * len(self.test) * stages * len(networks(self.config, arm, 0))
+    def _costs(self, unit: Unit) -> dict:
+        """Returns what each part of a unit costs, in forward passes of one image."""
+        seed, arm = unit
+        planned = networks(self.config, arm, seed)
+        costs = {f"seed{seed}-{arm.name}-trained": self._training_cost(arm.pretrain)}
+        costs |= {network.label: self._training_cost(arm.finetune) for network in planned}
+        if self.config.scratch:
+            costs |= {f"{each.label}-scratch": self._training_cost(arm.pretrain) for each in planned if each.sparsity}
+        stages_in_all = num_stages(self.config, arm) * len(planned)
+        for name in test_set_names(self.config):
+            num_sets = 1 if name == evaluation.CLEAN else len(self.config.evaluation.severities)
+            costs[unit, name] = num_sets * len(self.test) * stages_in_all
+        return costs
 
-    def _cost(self, arm: ArmConfig) -> float:
-        """Returns what one seed of an arm costs, in forward passes of one image."""
-        return (
-            self._training_cost(arm.pretrain)
-            + len(networks(self.config, arm, 0)) * self._training_cost(arm.finetune)
-            + sum(self._evaluation_cost(arm, name) for name in _test_set_names(self.config))
-        )
-
-    def _advance(self, description: str, cost: float) -> None:
-        self.done += cost
-        self.on_progress(Progress(description, min(1.0, self.done / self.total)))
-
-
-def _units(config: StudyConfig) -> list[tuple[int, ArmConfig]]:
-    """Returns the parts of a study that share no network, in the order of its rows."""
-    return [(seed, arm) for seed in config.seeds for arm in config.all_arms()]
-
-
-def _rows_path(out: epath.Path, seed: int, arm: ArmConfig, name: str) -> epath.Path:
-    return out / "rows" / f"seed{seed}-{arm.name}-{name}.jsonl"
-
-
-def _test_set_names(config: StudyConfig) -> tuple[str, ...]:
-    return (evaluation.CLEAN, *config.evaluation.corruptions)
-
-
-def _remove(network: Network, dense: models.Classifier) -> Candidate:
-    """Returns a network of the plan before fine-tuning; physically smaller where channels go."""
-    if network.method == DENSE:
-        return Candidate(dense, None, 0.0)
-    key = _key(network.seed, "masks")
-    sparse, masks = pruning.prune(dense, method=network.method, sparsity=network.sparsity, key=key)
-    if granularity(network.method) == GRANULARITY_CHANNELS:
-        return Candidate(pruning.compact(sparse, masks), None, _fraction_removed(masks, only="scale"))
-    return Candidate(sparse, masks, _fraction_removed(masks))
-
-
-def _fraction_removed(masks, *, only: str | None = None) -> float:
-    """Returns the fraction of masked entries that are 0; with `only`, over the leaves of that name.
-
-    Masked BatchNorm scales stand for the channels of the layers that a structured method chose.
-    """
-    leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(masks) if only in (None, path[-1].key)]
-    kept, size = sum(int(np.sum(leaf)) for leaf in leaves), sum(leaf.size for leaf in leaves)
-    return round(1 - kept / size, 6) if size else 0.0
-
-
-def _sizes(candidate: Candidate, image_size: int) -> dict:
-    """Returns the sizes that a row states: of the network as it is stored, per image where it says operations."""
-    total = pruning.summarize(candidate.classifier, candidate.masks, image_size=image_size).total
-    return {
-        "sparsity_achieved": candidate.sparsity_achieved,
-        "num_parameters": total.size,
-        "num_nonzero": total.nonzero,
-        "size_bytes": total.dense_bytes,
-        "multiply_accumulates": total.multiply_accumulates,
-        "multiply_accumulates_nonzero": total.multiply_accumulates_nonzero,
-    }
-
-
-def _key(seed: int, purpose: str) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(purpose.encode()))
+    def _tell(self, description: str, part=None, fraction: float = 0.0) -> None:
+        """Reports what is being done, and how much of a part, or of a whole unit, is done."""
+        if part in self.units:
+            self.done |= self._costs(part)
+        elif part is not None:
+            self.done[part] = self.costs[part] * fraction
+        done = sum(self.done.values()) / max(1.0, sum(self.costs.values()))
+        self.on_progress(Progress(description, min(1.0, done)))
