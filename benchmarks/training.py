@@ -178,22 +178,22 @@ def against_torch(options) -> None:
     others = torch_loop(net, images, options.threads)
     if others is None:
         print("PyTorch is not installed: left out")
-        measurements.add_absent(options.json, f"fit, {MODEL}", against="PyTorch", why="it is not installed")
+        measurements.add_absent(options.json, f"{MODEL}: fit", against="PyTorch", why="it is not installed")
         return
-    compare(f"fit and PyTorch, {MODEL}", fit(net, images), others, options.rounds, len(images), options.json)
+    compare(f"{MODEL}: fit and PyTorch", fit(net, images), others, options.rounds, len(images), options.json)
 
 
 def against_a_plain_loop(options) -> None:
     net, images = new_net(), random_images(options.steps)
     loop = plain_loop(net, images)
-    compare(f"fit and a plain loop, {MODEL}", fit(net, images), loop, options.rounds, len(images), options.json)
+    compare(f"{MODEL}: fit and a plain loop", fit(net, images), loop, options.rounds, len(images), options.json)
 
 
 def cost_of_masks(options) -> None:
     net, images = new_net(), random_images(options.steps)
     sparse, masks = pruning.prune(net, method="weight", sparsity=SPARSITY)
     masked, plain = fit(sparse, images, masks=masks), fit(sparse, images)
-    compare(f"fit with masks and without, {MODEL}", masked, plain, options.rounds, len(images), options.json)
+    compare(f"{MODEL}: fit with masks and fit without", masked, plain, options.rounds, len(images), options.json)
 
 
 def several_at_once(options) -> None:
