@@ -564,7 +564,7 @@ def _print_rows(rows: list[dict], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
+    table = Table(title=title, pad_edge=False, collapse_padding=True)
     columns = {
         "accuracy": "accuracy",
         "NLL": "negative_log_likelihood",
@@ -572,8 +572,10 @@ def _print_rows(rows: list[dict], title: str) -> None:
         "ECE, equal width, 10 bins": "ece_equal_width_10",
         "ECE, equal mass, 15 bins": "ece_equal_mass_15",
     }
-    for heading in ("corruption", "severity", *columns):
-        table.add_column(heading, justify="left" if heading == "corruption" else "right")
+    # In a narrow terminal the headings wrap, the names stay whole.
+    table.add_column("corruption", no_wrap=True)
+    for heading in ("severity", *columns):
+        table.add_column(heading, justify="right")
     for row in rows:
         # A network that returned NaN has no metrics.
         values = ["-" if row[metric] is None else f"{row[metric]:.5f}" for metric in columns.values()]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxprune import __version__, checkpoints, cli, corrupted_sets, data, evaluation, models
+from jaxprune.corruptions import CORRUPTIONS
 
 LIMIT = 20
 DIGITS = ("--dataset", "digits", "--limit", str(LIMIT))
@@ -128,6 +129,16 @@ def test_compare_reads_a_folder_of_corrupted_images(saved, corrupted, capsys):
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("clean-0", "contrast-5", "pixelate-5", "mean over corruptions"))
     assert "contrast-1" not in printed
+
+
+def test_the_table_stays_whole_in_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    metrics = ("accuracy", "negative_log_likelihood", "brier_score", "ece_equal_width_10", "ece_equal_mass_15")
+    values = {metric: 0.01 + index / 10 for index, metric in enumerate(metrics)}
+    cli._print_rows([{"corruption": name, "severity": 5} | values for name in CORRUPTIONS], "title")
+    lines = [line.strip("│").split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    shown = ["5", *(f"{value:.5f}" for value in values.values())]
+    assert [[cell.strip() for cell in line] for line in lines] == [[name, *shown] for name in CORRUPTIONS]
 
 
 REFUSED = {
