@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast docs lint format clean
+.PHONY: demo test test-fast docs benchmarks lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jaxprune run configs/digits.py --out runs/digits
@@ -16,6 +16,11 @@ test-fast: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+
+# On an idle machine. Installs what it compares with, PyTorch among it.
+benchmarks: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[study,test,docs,bench]'
+	$(BIN)/python benchmarks/page.py --out docs/benchmarks.md
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ import time
 
 import corruptions_oracle as oracle
 import jax
+import measurements
 import numpy as np
 from PIL import Image
 
@@ -26,6 +27,7 @@ from jaxprune.corruptions import CORRUPTIONS, FrostTextures, corrupt
 
 SEVERITIES = range(1, 6)
 ROUNDS = 3
+ORACLE = "NumPy, SciPy, Pillow, OpenCV"
 # Images/s of the original scripts at 32 pixels on 2 CPU cores, for orientation: they do not run in alternation here.
 # Their frost reads its texture from disk every time, their motion blur and snow go through ImageMagick.
 SCRIPTS = {
@@ -85,7 +87,7 @@ def time_oracle(name: str, images: np.ndarray, severity: int, textures: list[np.
     return (time.perf_counter() - start) / len(images)
 
 
-def compare(size: int, names: list[str]) -> None:
+def compare(size: int, names: list[str], rounds: int = ROUNDS, json: str | None = None) -> None:
     """Prints one line per corruption: first call, images/s of both, speed-up."""
     images = pictures(BATCH[size], size)
     pixels, sizes = FrostTextures.procedural().atlas(preset_of(size), (size, size))
@@ -95,16 +97,22 @@ def compare(size: int, names: list[str]) -> None:
     print(f"{'corruption':18} " + " ".join(f"{word:>{width}}" for word, width in zip(header, WIDTHS, strict=False)))
     speed_ups, first_calls, to_scripts = [], [], []
     for name in names:
+        if name == "spatter" and oracle.cv2 is None:
+            print(f"{name:18} left out: OpenCV is not installed")
+            measurements.add_absent(json, f"{name}, {size} pixels", against=ORACLE, why="OpenCV is not installed")
+            continue
         start = time.perf_counter()
         corrupt(jax.random.key(0), images, name=name, severity=1).block_until_ready()
         first_calls.append(time.perf_counter() - start)
-        rounds = []
-        for _ in range(ROUNDS):
+        pairs = []
+        for _ in range(rounds):
             theirs = [time_oracle(name, images[: ORACLE_IMAGES[size]], severity, textures) for severity in SEVERITIES]
             ours = [time_ours(name, images, severity) for severity in SEVERITIES]
-            rounds.append((statistics.mean(ours), statistics.mean(theirs)))
-        speed_ups.append(statistics.median(theirs / ours for ours, theirs in rounds))
-        ours, theirs = (statistics.median(times) for times in zip(*rounds, strict=True))
+            pairs.append((statistics.mean(ours), statistics.mean(theirs)))
+        speed_ups.append(statistics.median(theirs / ours for ours, theirs in pairs))
+        sides = dict(zip(("ours", "theirs"), zip(*pairs, strict=True), strict=True))
+        measurements.add(json, f"{name}, {size} pixels", against=ORACLE, **sides, work=1)
+        ours, theirs = (statistics.median(times) for times in sides.values())
         line = f"{name:18} {first_calls[-1]:8.2f} s {1 / ours:10,.0f} {1 / theirs:8,.0f} {speed_ups[-1]:7.1f}x"
         if size == 32:
             to_scripts.append(1 / ours / SCRIPTS[name])
@@ -157,6 +165,8 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", default=list(CORRUPTIONS), choices=list(CORRUPTIONS))
     parser.add_argument("--cifar-10-c", action="store_true")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--json", help="append the comparisons to this file, as JSON lines")
     parser.add_argument("--one-call", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one_call:
@@ -167,7 +177,7 @@ def main() -> None:
         print_memory(options.names)
     else:
         for size in options.sizes:
-            compare(size, options.names)
+            compare(size, options.names, options.rounds, options.json)
 
 
 if __name__ == "__main__":

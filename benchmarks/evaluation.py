@@ -31,6 +31,7 @@ import corruptions as corruption_benchmark
 import corruptions_oracle as oracle
 import forward
 import jax
+import measurements
 import numpy as np
 
 from jaxprune import corruptions, data, evaluation, models, pruning
@@ -73,19 +74,19 @@ def part_forward(options) -> None:
     images, net, logits = test_images(options.images), forward.classifier(), forward.torch_side(options.threads)
     sides = {"jaxprune evaluate, clean": lambda: evaluate(net, images, corruptions=())}
     if logits is None:
-        print("PyTorch is not installed: left out")
+        _torch_is_absent(options, "evaluate, clean")
     else:
         sides["PyTorch"] = lambda: logits(images.images)
         (row,) = evaluate(net, images, corruptions=())
         correct = int((logits(images.images).argmax(1) == images.labels).sum())
         print(f"correct of {len(images)}: jaxprune {row['num_correct']}, PyTorch {correct}")
-    forward.compare(sides, "PyTorch", options.rounds, len(images), "images", clock)
+    forward.compare(sides, "PyTorch", options.rounds, len(images), "images", clock, options.json)
 
 
 def part_corrupted(options) -> None:
     images, net, logits = test_images(options.images), forward.classifier(), forward.torch_side(options.threads)
     if logits is None:
-        print("PyTorch is not installed: left out")
+        _torch_is_absent(options, "evaluate, corrupted")
         return
     names, few = corruptions.COMMON_CORRUPTIONS, images.take(options.oracle_images)
     pixels, sizes = corruptions.FrostTextures.procedural().atlas("cifar", (32, 32))
@@ -110,19 +111,28 @@ def part_corrupted(options) -> None:
         return spent
 
     print(f"compiling {seconds(lambda: evaluate(net, images, clean=False)):.1f} s with the first run")
-    quotients, sets = [], len(names) * len(SEVERITIES)
+    quotients, sets, sides = [], len(names) * len(SEVERITIES), {"ours": [], "theirs": []}
     for _ in range(options.rounds):
         spent.clear()
         theirs()
         per_image = {what: value / len(few) for what, value in spent.items()}
         ours = seconds(lambda: evaluate(net, images, clean=False)) / len(images)
+        sides["ours"].append(ours * ALL_IMAGES)
+        sides["theirs"].append(sum(per_image.values()) * ALL_IMAGES)
         quotients.append(sum(per_image.values()) / ours)
         print(
             f"  for {ALL_IMAGES} images x {sets} sets, from {len(images)} of ours and {len(few)} of theirs: jaxprune "
             f"{ours * ALL_IMAGES:.0f} s, corruptions in NumPy {per_image['corruptions'] * ALL_IMAGES:.0f} s "
             f"+ PyTorch {per_image['forward'] * ALL_IMAGES:.0f} s"
         )
+    what = f"ResNet-20 on {sets} corrupted sets of {ALL_IMAGES:,} images, extrapolated"
+    measurements.add(options.json, what, against="NumPy, SciPy, Pillow, then PyTorch", **sides)
     print(f"{statistics.median(quotients):.2f} x as fast ({min(quotients):.2f} to {max(quotients):.2f})")
+
+
+def _torch_is_absent(options, what: str) -> None:
+    print("PyTorch is not installed: left out")
+    measurements.add_absent(options.json, what, against="PyTorch", why="it is not installed")
 
 
 def part_generation(options) -> None:
@@ -278,6 +288,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
     parser.add_argument("--cpu-time", action="store_true", help="count processor seconds instead of those of the clock")
+    parser.add_argument("--json", help="append the comparisons to this file, as JSON lines")
     parser.add_argument("--one", choices=("devices", "memory"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

@@ -14,6 +14,7 @@ import statistics
 import time
 
 import jax
+import measurements
 import numpy as np
 
 from jaxprune import data, models
@@ -92,7 +93,9 @@ def torch_side(threads: int):
     return logits
 
 
-def compare(sides: dict, baseline: str, rounds: int, work: int, unit: str, clock=time.perf_counter) -> None:
+def compare(
+    sides: dict, baseline: str, rounds: int, work: int, unit: str, clock=time.perf_counter, json: str | None = None
+) -> None:
     """Runs the sides in alternation and prints `work` per second, and each side's speed over the baseline's."""
     speeds = {name: [] for name in sides}
     for side in sides.values():
@@ -105,6 +108,9 @@ def compare(sides: dict, baseline: str, rounds: int, work: int, unit: str, clock
     for name, values in speeds.items():
         line = f"{name:34} {statistics.median(values):9.0f} {unit}/s  ({min(values):.0f} to {max(values):.0f})"
         if baseline in speeds:
+            if name != baseline:
+                ours, theirs = ([work / speed for speed in speeds[side]] for side in (name, baseline))
+                measurements.add(json, name, against=baseline, ours=ours, theirs=theirs, work=work, unit=unit)
             quotients = [value / base for value, base in zip(values, speeds[baseline], strict=True)]
             line += f"   {statistics.median(quotients):.2f} x {baseline} ({min(quotients):.2f} to {max(quotients):.2f})"
         print(line, flush=True)
@@ -117,6 +123,7 @@ def main():
     parser.add_argument("--pieces", type=int, nargs="+", default=[CPU_MICRO_BATCH])
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
     parser.add_argument("--cpu-time", action="store_true", help="count processor seconds instead of those of the clock")
+    parser.add_argument("--json", help="append the comparisons to this file, as JSON lines")
     options = parser.parse_args()
     images = np.random.default_rng(0).integers(0, 256, (options.images, 32, 32, 3), np.uint8)
     net, torch_logits = classifier(), torch_side(options.threads)
@@ -126,13 +133,14 @@ def main():
     }
     if torch_logits is None:
         print("PyTorch is not installed: left out")
+        measurements.add_absent(options.json, "ResNet-20 forward", against="PyTorch", why="it is not installed")
     else:
         sides["PyTorch"] = lambda: torch_logits(images)
         if shared(CHECKPOINT):
             difference = np.abs(torch_logits(images[:50]) - np.asarray(net.logits(images[:50]))).max()
             print(f"same weights: largest difference of the logits {difference:.1e}")
     clock = time.process_time if options.cpu_time else time.perf_counter
-    compare(sides, "PyTorch", options.rounds, options.images, "images", clock)
+    compare(sides, "PyTorch", options.rounds, options.images, "images", clock, options.json)
 
 
 if __name__ == "__main__":

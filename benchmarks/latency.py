@@ -11,6 +11,7 @@ quotient of the multiply-accumulates.
 import argparse
 
 import jax
+import measurements
 import numpy as np
 
 from jaxprune import models, pruning
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--sparsity", type=float, default=0.5, help="fraction of the channels of the method's layers")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--json", help="append the comparisons to this file, as JSON lines")
     options = parser.parse_args()
 
     dense = models.create(options.model, num_classes=10, key=jax.random.key(0))
@@ -41,6 +43,9 @@ def main() -> None:
     for name, latency in latencies.items():
         line = f"{name:8} {operations[name] / 1e6:8.1f} million multiply-accumulates per image, {latency}"
         if name != "dense":
+            what = f"{options.model}, {options.sparsity:.0%} of the filters removed, {name}"
+            ours, dense_s = (np.divide(each.times_ms, 1000) for each in (latency, latencies["dense"]))
+            measurements.add(options.json, what, against="dense", ours=ours, theirs=dense_s, work=options.batch_size)
             lower, median, upper = latency.speedup_over(latencies["dense"])
             line += f"; {median:.3f} x as fast as dense (quartiles {lower:.3f} to {upper:.3f})"
             line += f", arithmetic allows {operations['dense'] / operations[name]:.2f}"

@@ -15,6 +15,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import measurements
 import numpy as np
 
 from jaxprune import metrics
@@ -131,18 +132,25 @@ def milliseconds(call: Callable) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-def compare(make_ours: Callable, rivals: dict[str, Callable], problem: dict) -> None:
+def compare(title: str, make_ours: Callable, rivals: dict[str, Callable], problem: dict, options) -> None:
     """Prints the medians and the speed-up, ours and each rival in alternation."""
     mine = make_ours(problem)
     mine()
+    size, classes = problem["logits"].shape
+    what = f"{title}, {size:,} x {classes}"
     for name, make in rivals.items():
         try:
             rival = make(problem)
             rival()
         except (ImportError, MemoryError) as error:
             print(f"    {name:22} skipped: {error}")
+            measurements.add_absent(options.json, what, against=name, why=str(error))
             continue
-        times = [(milliseconds(mine), milliseconds(rival)) for _ in range(REPEATS)]
+        times = [(milliseconds(mine), milliseconds(rival)) for _ in range(options.repeats)]
+        sides = dict(
+            zip(("ours", "theirs"), (np.divide(column, 1000) for column in zip(*times, strict=True)), strict=True)
+        )
+        measurements.add(options.json, what, against=name, **sides)
         fast, slow = (statistics.median(column) for column in zip(*times, strict=True))
         print(f"    {name:22} {slow:8.2f} ms   ours {fast:8.2f} ms   {slow / fast:5.1f}x")
 
@@ -151,13 +159,16 @@ def main() -> None:
     """Runs all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a tenth of the examples, to try the script")
-    scale = 10 if parser.parse_args().small else 1
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--json", help="append the comparisons to this file, as JSON lines")
+    options = parser.parse_args()
+    scale = 10 if options.small else 1
     for size, classes in ((1_000_000 // scale, 10), (50_000 // scale, 1000)):
         problem = make_problem(size, classes)
         print(f"{size:,} examples x {classes} classes, {NUM_BINS} bins, {jax.devices()[0].device_kind}")
         for title, (make_ours, rivals) in COMPARISONS.items():
             print(f"  {title}")
-            compare(make_ours, rivals, problem)
+            compare(title, make_ours, rivals, problem, options)
 
 
 if __name__ == "__main__":

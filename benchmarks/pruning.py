@@ -12,6 +12,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+import measurements
 import numpy as np
 import optax
 
@@ -19,6 +20,7 @@ from jaxprune import models, pruning
 
 SPARSITY = 0.7
 BATCH = 64  # the study's
+STEPS_PER_ROUND = 20
 LAYERS = 50  # kernels that share the weights of the large tree, with sizes that differ by up to a hundred
 
 
@@ -54,7 +56,9 @@ def alternate(first, second, rounds: int) -> tuple[list[float], list[float]]:
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
-def show(name: str, ours: list[float], theirs: list[float]) -> None:
+def show(name: str, ours: list[float], theirs: list[float], json: str | None) -> None:
+    what, _, against = name.partition("; ")
+    measurements.add(json, what, against=against, ours=ours, theirs=theirs)
     quotients = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     print(
         f"{name:58s} {statistics.median(ours):9.4f} s  {statistics.median(theirs):9.4f} s  "
@@ -63,20 +67,20 @@ def show(name: str, ours: list[float], theirs: list[float]) -> None:
     )
 
 
-def global_threshold(weights: int, rounds: int) -> None:
-    params = make_params(weights)
+def global_threshold(options) -> None:
+    params = make_params(options.weights)
     exact = pruning.GlobalMagnitudePruning(sparsity=SPARSITY, use_normalization=False)
     sorting = pruning.GlobalMagnitudePruning(sparsity=SPARSITY, use_normalization=False, topk_fn=topk_by_argsort)
     masks = [jax.block_until_ready(pruner.instant_sparsify(params)[1]) for pruner in (exact, sorting)]
     jax.tree.map(np.testing.assert_array_equal, *masks)
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    times = alternate(lambda: exact.instant_sparsify(params), lambda: sorting.instant_sparsify(params), rounds)
-    show(f"global threshold, {size:,} weights; argsort", *times)
+    sides = (lambda: exact.instant_sparsify(params)), (lambda: sorting.instant_sparsify(params))
+    show(f"global threshold, {size:,} weights; argsort", *alternate(*sides, options.rounds), options.json)
 
 
-def many_sparsities(weights: int, count: int, rounds: int) -> None:
-    params = make_params(weights)
-    sparsities = jnp.linspace(0.01, 0.95, count)
+def many_sparsities(options) -> None:
+    params = make_params(options.weights)
+    sparsities = jnp.linspace(0.01, 0.95, options.sparsities)
 
     @jax.jit
     def prune(params, sparsity):
@@ -90,10 +94,12 @@ def many_sparsities(weights: int, count: int, rounds: int) -> None:
             masks = prune(params, sparsity)
         return masks
 
-    show(f"{count} sparsities at once, masks only; a loop", *alternate(lambda: batch(params, sparsities), loop, rounds))
+    times = alternate(lambda: batch(params, sparsities), loop, 1)
+    show(f"{options.sparsities} sparsities at once, masks only; a loop", *times, options.json)
 
 
-def optimiser_overhead(rounds: int) -> None:
+def optimiser_overhead(options) -> None:
+    rounds = STEPS_PER_ROUND * options.rounds
     net = models.create("resnet20", num_classes=10, key=jax.random.key(0))
     images = jax.random.uniform(jax.random.key(1), (BATCH, 32, 32, 3))
     labels = jnp.arange(BATCH) % 10
@@ -127,23 +133,29 @@ def optimiser_overhead(rounds: int) -> None:
     show(
         "ResNet-20 step, masked_optimizer; plain",
         *alternate(stepper(pruning.masked_optimizer(optimiser, masks)), plain, rounds),
+        options.json,
     )
     show(
         "ResNet-20 step, pruned_optimizer on a schedule; plain",
         *alternate(stepper(pruning.pruned_optimizer(gradual, optimiser)), plain, rounds),
+        options.json,
     )
+
+
+PARTS = {"steps": optimiser_overhead, "threshold": global_threshold, "sparsities": many_sparsities}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=int, default=25_000_000, help="weights of the large tree")
     parser.add_argument("--sparsities", type=int, default=95, help="sparsities at once")
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of the slow comparisons; steps get 20 times more")
-    arguments = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=3, help=f"pairs; steps get {STEPS_PER_ROUND} times more")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--json", help="append the comparisons to this file, as JSON lines")
+    options = parser.parse_args()
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}; medians, and quotients of pairs with their range")
-    optimiser_overhead(20 * arguments.rounds)
-    global_threshold(arguments.weights, arguments.rounds)
-    many_sparsities(arguments.weights, arguments.sparsities, 1)
+    for name in options.only:
+        PARTS[name](options)
 
 
 if __name__ == "__main__":

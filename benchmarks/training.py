@@ -20,6 +20,7 @@ os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {os.environ
 
 import jax
 import jax.numpy as jnp
+import measurements
 import numpy as np
 import optax
 
@@ -157,11 +158,14 @@ def seconds(function) -> float:
     return time.perf_counter() - start
 
 
-def compare(name: str, ours, others, rounds: int, images: int) -> None:
+def compare(name: str, ours, others, rounds: int, images: int, json: str | None = None) -> None:
     """Prints both sides' images/s, and how often as fast ours is; runs them in turn after one run each to compile."""
     ours(), others()
     pairs = [(seconds(ours), seconds(others)) for _ in range(rounds)]
     speeds = [statistics.median(images / pair[side] for pair in pairs) for side in (0, 1)]
+    what, _, against = name.partition(" and ")
+    mine, theirs = zip(*pairs, strict=True)
+    measurements.add(json, what, against=against, ours=mine, theirs=theirs, work=images)
     quotients = [other / mine for mine, other in pairs]
     print(
         f"{name:44s} {speeds[0]:8.0f} and {speeds[1]:8.0f} images/s: {statistics.median(quotients):.3f} times as fast "
@@ -174,20 +178,22 @@ def against_torch(options) -> None:
     others = torch_loop(net, images, options.threads)
     if others is None:
         print("PyTorch is not installed: left out")
+        measurements.add_absent(options.json, f"{MODEL}: fit", against="PyTorch", why="it is not installed")
         return
-    compare(f"fit and PyTorch, {MODEL}", fit(net, images), others, options.rounds, len(images))
+    compare(f"{MODEL}: fit and PyTorch", fit(net, images), others, options.rounds, len(images), options.json)
 
 
 def against_a_plain_loop(options) -> None:
     net, images = new_net(), random_images(options.steps)
-    compare(f"fit and a plain loop, {MODEL}", fit(net, images), plain_loop(net, images), options.rounds, len(images))
+    loop = plain_loop(net, images)
+    compare(f"{MODEL}: fit and a plain loop", fit(net, images), loop, options.rounds, len(images), options.json)
 
 
 def cost_of_masks(options) -> None:
     net, images = new_net(), random_images(options.steps)
     sparse, masks = pruning.prune(net, method="weight", sparsity=SPARSITY)
     masked, plain = fit(sparse, images, masks=masks), fit(sparse, images)
-    compare(f"fit with masks and without, {MODEL}", masked, plain, options.rounds, len(images))
+    compare(f"{MODEL}: fit with masks and fit without", masked, plain, options.rounds, len(images), options.json)
 
 
 def several_at_once(options) -> None:
@@ -208,7 +214,7 @@ def several_at_once(options) -> None:
                 fit(net, images, key=key)()
 
         name = f"{MANY} x {SMALL_MODEL} by {model_axis} and one by one"
-        compare(name, together, one_by_one, rounds, MANY * len(images))
+        compare(name, together, one_by_one, rounds, MANY * len(images), options.json)
 
 
 def several_devices(options) -> None:
@@ -218,7 +224,9 @@ def several_devices(options) -> None:
     for count in (1, 2, 4, 8):
         if count <= len(jax.devices()):
             split = fit(net, images, devices=jax.devices()[:count])
-            compare(f"{SMALL_MODEL} on {count} devices and on 1", split, alone, options.rounds, len(images))
+            compare(
+                f"{SMALL_MODEL} on {count} devices and on 1", split, alone, options.rounds, len(images), options.json
+            )
 
 
 def compilation_and_memory(options) -> None:
@@ -251,6 +259,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10, help=f"training steps of {BATCH} images per round")
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
+    parser.add_argument("--json", help="append the comparisons to this file, as JSON lines")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     print(f"{jax.devices()[0].device_kind} x{len(jax.devices())}, {os.cpu_count()} cores, batch {BATCH}")

@@ -5,6 +5,7 @@ Bad input ends with one line on standard error and exit code 2; finished work st
 
 import dataclasses
 import importlib.util
+import json
 import os
 import shlex
 import sys
@@ -297,52 +298,166 @@ def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mea
     )
 
 
+@dataclasses.dataclass
+class _TestSetOptions:
+    """Which corrupted versions of the images."""
+
+    corruptions: tuple[str, ...] | None = None
+    """Names; none for clean images only. By default all of --corrupted; without it evaluate takes all, compare none."""
+    severities: tuple[int, ...] | None = None
+    """From 1 (mild) to 5 (strong); by default all."""
+    corrupted: str | None = None
+    """A folder in CIFAR-10-C's layout to read instead of generating; --corruptions and --severities select from it."""
+    seed: int = 0
+    """Of the corruptions' randomness, where they are generated."""
+
+    def select(self, default: tuple[str, ...], limit: int | None) -> tuple[dict, int]:
+        """Returns the arguments of `evaluation.evaluate` and the number of test sets, the clean one included."""
+        import jax
+
+        from jaxprune import evaluation
+
+        if self.corrupted is None:
+            names = default if self.corruptions is None else self.corruptions
+            severities = evaluation.SEVERITIES if self.severities is None else self.severities
+            evaluation.check_corruptions(names, severities)
+            key = jax.random.key(self.seed)
+            return {"key": key, "corruptions": names, "severities": severities}, 1 + len(names) * len(severities)
+        found = evaluation.folder_test_sets(self.corrupted, self.corruptions, self.severities, limit=limit)
+        if not found and self.corruptions is None:
+            raise FileNotFoundError(f"{self.corrupted} holds no corrupted images; give a folder such as CIFAR-10-C")
+        return {"corrupted": found}, 1 + len(found)
+
+
+_ROWS_FILE, _PROVENANCE_FILE, _EXAMPLES_DIR = "rows.jsonl", "evaluation.json", "examples"
+_EVALUATION_FORMAT_VERSION = 1
+
+
 def _evaluate(arguments: list[str]) -> None:
+    from etils import epath
     from tyro.conf import OmitArgPrefixes, Positional
 
+    from jaxprune import evaluation
     from jaxprune.corruptions import CORRUPTIONS
 
     @dataclasses.dataclass
     class Evaluate:
-        """Clean and corrupted accuracy and calibration of one model."""
+        """Clean and corrupted accuracy and calibration of one model, or of several on the same images."""
 
-        checkpoint: Positional[str]
-        """A PyTorch .pt file, a .safetensors file or a folder that jaxprune saved."""
+        checkpoints: Positional[tuple[str, ...]]
+        """PyTorch .pt files, .safetensors files or folders that jaxprune saved."""
         data: OmitArgPrefixes[_DataOptions]
-        corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
-        """Names; give none to measure clean images only."""
-        severities: tuple[int, ...] = (1, 2, 3, 4, 5)
-        seed: int = 0
-        """Of the corruptions' randomness."""
+        test_sets: OmitArgPrefixes[_TestSetOptions] = dataclasses.field(default_factory=_TestSetOptions)
+        out: str | None = None
+        """A folder for rows.jsonl, one row per model and test set, and evaluation.json, which says how it was made."""
+        keep_examples: bool = False
+        """Also write every image's confidence, prediction and losses into the folder examples of --out."""
+        batch_size: int = evaluation.BATCH_SIZE
+        """Images per step."""
+        compute_dtype: str = "float32"
+        """float32, or bfloat16 for weights and activations of that type."""
         torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
     options = _parse(Evaluate, "evaluate", arguments)
-    import jax
-
-    from jaxprune import evaluation
-
-    evaluation.check_corruptions(options.corruptions, options.severities)
+    if not options.checkpoints:
+        raise ValueError("jaxprune evaluate needs a checkpoint first, such as: jaxprune evaluate net.pt --dataset NAME")
+    if options.keep_examples and options.out is None:
+        raise ValueError("--keep-examples needs --out DIR, the folder to write into")
+    out = None if options.out is None else epath.Path(options.out)
+    if out is not None and (out / _ROWS_FILE).exists():
+        raise ValueError(f"{out / _ROWS_FILE} exists already; give --out a new folder, or delete it")
+    selection, num_sets = options.test_sets.select(tuple(CORRUPTIONS), options.data.limit)
     dataset = options.data.load()
-    classifier = _load_classifier(
-        options.checkpoint, options.torch, num_classes=dataset.num_classes, mean=dataset.mean, std=dataset.std
-    )
-    num_sets = 1 + len(options.corruptions) * len(options.severities)
+    paths = dict(zip(_checkpoint_names(options.checkpoints), options.checkpoints, strict=True))
+    known = {"num_classes": dataset.num_classes, "mean": dataset.mean, "std": dataset.std}
+    classifiers = {name: _load_classifier(path, options.torch, **known) for name, path in paths.items()}
+    if out is not None:
+        provenance = {
+            "format_version": _EVALUATION_FORMAT_VERSION,
+            "command": shlex.join(["jaxprune", "evaluate", *arguments]),
+            **_versions_and_device(),
+            "dataset": {"name": dataset.name, "split": dataset.split, "num_images": len(dataset)},
+            "corrupted": options.test_sets.corrupted,
+            "seed": None if options.test_sets.corrupted else options.test_sets.seed,
+            "precision": options.compute_dtype,
+            "batch_size": options.batch_size,
+            "checkpoints": {name: {"path": path, "sha256": _file_sha256(path)} for name, path in paths.items()},
+        }
     rows = []
-
-    def work(on_progress):
-        rows.extend(
+    _with_progress(
+        lambda on_progress: rows.extend(
             evaluation.evaluate(
-                classifier,
+                classifiers,
                 dataset,
-                key=jax.random.key(options.seed),
-                corruptions=options.corruptions,
-                severities=options.severities,
+                **selection,
+                batch_size=options.batch_size,
+                compute_dtype=options.compute_dtype,
+                keep_examples=out / _EXAMPLES_DIR if options.keep_examples else None,
                 on_test_set=_counter(on_progress, num_sets),
             )
         )
+    )
+    if out is not None:
+        _write_text(out / _PROVENANCE_FILE, json.dumps(provenance, indent=2) + "\n")
+        # Last: where there are rows, everything else is there.
+        _write_text(out / _ROWS_FILE, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    for name, path in paths.items():
+        of_this = [row for row in rows if row["classifier"] == name]
+        _print_rows(of_this, f"{path} on {len(dataset)} {dataset.split} images of {dataset.name}")
+    if out is not None:
+        sys.stdout.write(f"rows: {out / _ROWS_FILE}\n")
 
-    _with_progress(work)
-    _print_rows(rows, f"{options.checkpoint} on {len(dataset)} {dataset.split} images of {dataset.name}")
+
+def _checkpoint_names(paths: tuple[str, ...]) -> list[str]:
+    """Returns names that tell the checkpoints apart: without folder and suffix, or with as much as that takes."""
+    whole = [os.path.abspath(path) for path in paths]
+    if len(set(whole)) < len(whole):
+        twice = next(path for path, place in zip(paths, whole, strict=True) if whole.count(place) > 1)
+        raise ValueError(f"checkpoint {twice} is given twice; give each once")
+    files = [os.path.basename(path) for path in whole]
+    stems = [
+        file if os.path.isdir(path) else os.path.splitext(file)[0] for file, path in zip(files, whole, strict=True)
+    ]
+    for names in (stems, files):
+        if len(set(names)) == len(names):
+            return names
+    common = os.path.commonpath(whole)
+    return [os.path.relpath(path, common).replace("_", "__").replace(os.sep, "_") for path in whole]
+
+
+def _versions_and_device() -> dict:
+    import importlib.metadata
+    import time
+
+    import jax
+
+    from jaxprune import __version__
+
+    packages = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
+    devices = jax.devices()
+    return {
+        "versions": {"jaxprune": __version__, **packages},
+        "device": f"{devices[0].platform} x{len(devices)} ({devices[0].device_kind})",
+        "created": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    }
+
+
+def _file_sha256(path: str) -> str | None:
+    """Returns the SHA-256 of a file, None for a folder."""
+    import hashlib
+
+    if os.path.isdir(path):
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_text(path, text: str) -> None:
+    """Writes a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def _compare(arguments: list[str]) -> None:
@@ -357,36 +472,23 @@ def _compare(arguments: list[str]) -> None:
         checkpoints: Positional[tuple[str, str]]
         """Two models: PyTorch .pt files, .safetensors files or folders that jaxprune saved."""
         data: OmitArgPrefixes[_DataOptions]
-        corruptions: tuple[str, ...] = ()
-        """Names; by default clean images only."""
-        severities: tuple[int, ...] = (1, 2, 3, 4, 5)
-        seed: int = 0
-        """Of the corruptions' randomness."""
+        test_sets: OmitArgPrefixes[_TestSetOptions] = dataclasses.field(default_factory=_TestSetOptions)
         torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
     options = _parse(Compare, "compare", arguments)
-    import jax
-
     from jaxprune import evaluation, report
 
-    evaluation.check_corruptions(options.corruptions, options.severities)
+    selection, num_sets = options.test_sets.select((), options.data.limit)
     dataset = options.data.load()
     known = {"num_classes": dataset.num_classes, "mean": dataset.mean, "std": dataset.std}
     both = {
         name: _load_classifier(path, options.torch, **known)
         for name, path in zip(("first", "second"), options.checkpoints, strict=True)
     }
-    num_sets = 1 + len(options.corruptions) * len(options.severities)
     with tempfile.TemporaryDirectory() as folder:
         _with_progress(
             lambda on_progress: evaluation.evaluate(
-                both,
-                dataset,
-                key=jax.random.key(options.seed),
-                corruptions=options.corruptions,
-                severities=options.severities if options.corruptions else None,
-                keep_examples=folder,
-                on_test_set=_counter(on_progress, num_sets),
+                both, dataset, **selection, keep_examples=folder, on_test_set=_counter(on_progress, num_sets)
             )
         )
         differences = report.compare(f"{folder}/first", f"{folder}/second")
@@ -462,7 +564,7 @@ def _print_rows(rows: list[dict], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
+    table = Table(title=title, pad_edge=False, collapse_padding=True)
     columns = {
         "accuracy": "accuracy",
         "NLL": "negative_log_likelihood",
@@ -470,8 +572,10 @@ def _print_rows(rows: list[dict], title: str) -> None:
         "ECE, equal width, 10 bins": "ece_equal_width_10",
         "ECE, equal mass, 15 bins": "ece_equal_mass_15",
     }
-    for heading in ("corruption", "severity", *columns):
-        table.add_column(heading, justify="left" if heading == "corruption" else "right")
+    # In a narrow terminal the headings wrap, the names stay whole.
+    table.add_column("corruption", no_wrap=True)
+    for heading in ("severity", *columns):
+        table.add_column(heading, justify="right")
     for row in rows:
         # A network that returned NaN has no metrics.
         values = ["-" if row[metric] is None else f"{row[metric]:.5f}" for metric in columns.values()]
