@@ -16,9 +16,10 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 TRACEBACK_VARIABLE = "JAXPRUNE_TRACEBACK"
 _USAGE = """usage: jaxprune COMMAND ...
 
-  run CONFIG.py [--out DIR] [--study.FIELD VALUE ...]   run a study, or what is left of it, and write its report
+  run CONFIG.py [--out DIR] [--study.FIELD VALUE ...]   run a study, or what is left of it, and write its report;
+                                                        with --dry-run say what that takes
   report DIR [DIR ...]                                  write tables, figures and report.html from runs' rows
-  evaluate CHECKPOINT --dataset NAME ...                one model: clean and corrupted accuracy and calibration
+  evaluate CHECKPOINT ... --dataset NAME ...            models: clean and corrupted accuracy and calibration
   compare CHECKPOINT CHECKPOINT --dataset NAME ...      which differences between two models are significant
   prune CHECKPOINT --sparsity 0.7 --out DIR ...         prune one model and save it, masked or smaller
   corrupt --dataset NAME --out DIR ...                  write a CIFAR-10-C style folder, or draw a gallery
@@ -77,7 +78,10 @@ def _complain(message: str, code: int = EXIT_BAD_INPUT) -> int:
 
 def _parse(kind: type, command: str, arguments: list[str], **defaults):
     """Returns an instance of the dataclass `kind` from the command line; wrong options exit with code 2."""
-    import tyro
+    try:
+        import tyro
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("the command line needs tyro; pip install 'jaxprune[study]' brings it") from error
 
     default = kind(**defaults) if defaults else None
     options = {"default": default} if default is not None else {}
@@ -108,6 +112,8 @@ def _run(arguments: list[str]) -> None:
         """The address of process 0, host:port; with --num-processes and --process-id."""
         num_processes: int | None = None
         process_id: int | None = None
+        dry_run: bool = False
+        """Print what would be done and, from a short trial, for how long and in how much memory; write nothing."""
         study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
 
     named = arguments[0] if arguments and not arguments[0].startswith("-") else None
@@ -116,6 +122,9 @@ def _run(arguments: list[str]) -> None:
     default = {"study": _load_config(named)} if named else {}
     parsed = _parse(Run, "run", arguments, **default)
     out = epath.Path(parsed.out or f"runs/{epath.Path(parsed.config).stem}")
+    if parsed.dry_run:
+        _print_plan(parsed.study, out)
+        return
     if parsed.distributed or parsed.coordinator:
         distributed.start(parsed.coordinator, parsed.num_processes, parsed.process_id)
     how = {"command": shlex.join(["jaxprune", "run", *arguments]), "shard": parsed.shard}
@@ -133,6 +142,19 @@ def _run(arguments: list[str]) -> None:
     else:
         _write_report(out)
     distributed.wait_for_all("the report")
+
+
+def _print_plan(config, out) -> None:
+    from jaxprune import study
+
+    arms = study.plan(config, out)
+    found = []
+    _with_progress(
+        lambda on_progress: found.append(
+            study.estimate(config, out, on_progress=lambda *what: on_progress(study.Progress(*what)))
+        )
+    )
+    sys.stdout.write(study.plan_text(config, arms, found[0]) + "\n")
 
 
 def _load_config(path: str):
@@ -372,16 +394,18 @@ def _evaluate(arguments: list[str]) -> None:
     known = {"num_classes": dataset.num_classes, "mean": dataset.mean, "std": dataset.std}
     classifiers = {name: _load_classifier(path, options.torch, **known) for name, path in paths.items()}
     if out is not None:
-        provenance = {
+        about = {
             "format_version": _EVALUATION_FORMAT_VERSION,
             "command": shlex.join(["jaxprune", "evaluate", *arguments]),
-            **_versions_and_device(),
+            **provenance.about_here(),
             "dataset": {"name": dataset.name, "split": dataset.split, "num_images": len(dataset)},
             "corrupted": options.test_sets.corrupted,
             "seed": None if options.test_sets.corrupted else options.test_sets.seed,
             "precision": options.compute_dtype,
             "batch_size": options.batch_size,
-            "checkpoints": {name: {"path": path, "sha256": _file_sha256(path)} for name, path in paths.items()},
+            "checkpoints": {
+                name: {"path": path, "sha256": provenance.content_sha256(path)} for name, path in paths.items()
+            },
         }
     rows = []
     _with_progress(
@@ -398,9 +422,9 @@ def _evaluate(arguments: list[str]) -> None:
         )
     )
     if out is not None:
-        _write_text(out / _PROVENANCE_FILE, json.dumps(provenance, indent=2) + "\n")
+        provenance.write_atomically(out / _PROVENANCE_FILE, json.dumps(about, indent=2) + "\n")
         # Last: where there are rows, everything else is there.
-        _write_text(out / _ROWS_FILE, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+        provenance.write_atomically(out / _ROWS_FILE, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
     for name, path in paths.items():
         of_this = [row for row in rows if row["classifier"] == name]
         _print_rows(of_this, f"{path} on {len(dataset)} {dataset.split} images of {dataset.name}")
@@ -423,41 +447,6 @@ def _checkpoint_names(paths: tuple[str, ...]) -> list[str]:
             return names
     common = os.path.commonpath(whole)
     return [os.path.relpath(path, common).replace("_", "__").replace(os.sep, "_") for path in whole]
-
-
-def _versions_and_device() -> dict:
-    import importlib.metadata
-    import time
-
-    import jax
-
-    from jaxprune import __version__
-
-    packages = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
-    devices = jax.devices()
-    return {
-        "versions": {"jaxprune": __version__, **packages},
-        "device": f"{devices[0].platform} x{len(devices)} ({devices[0].device_kind})",
-        "created": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-    }
-
-
-def _file_sha256(path: str) -> str | None:
-    """Returns the SHA-256 of a file, None for a folder."""
-    import hashlib
-
-    if os.path.isdir(path):
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_text(path, text: str) -> None:
-    """Writes a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _compare(arguments: list[str]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxprune import checkpoints, study
+from jaxprune import checkpoints, cli, corruptions, data, evaluation, study
 from jaxprune.study import ArmConfig, DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig, provenance
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -29,11 +29,6 @@ TINY = StudyConfig(
     recalibration_images=32,
     controls=False,
     evaluation=EvaluationConfig(corruptions=("contrast",), severities=(1, 5), batch_size=40),
-)
-LANDMARKS = (
-    "checkpoints/seed0-resnet8-trained",
-    "checkpoints/seed0-resnet8-slimming-0.5",
-    "rows/seed0-resnet8-clean.jsonl",
 )
 CONFIG_FILE = f"""
 from jaxprune.study import *
@@ -160,29 +155,6 @@ def test_a_finished_run_computes_nothing_again(finished):
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_the_middle_ends_with_the_same_rows(finished, tmp_path):
-    config, out = tmp_path / "tiny.py", tmp_path / "run"
-    config.write_text(CONFIG_FILE)
-    command = [sys.executable, "-m", "jaxprune", "run", str(config), "--out", str(out)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    # Killed three times: after the dense network, after a pruned one, after the first rows.
-    for landmark in LANDMARKS:
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 120
-        while not (out / landmark).exists():
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
-        assert not (out / "report.html").exists()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert table(out) == table(finished[0])
-    assert (out / "report.html").exists()
-
-
-@pytest.mark.slow
 def test_sigterm_in_training_saves_says_so_and_the_run_goes_on_from_there(tmp_path):
     config, out, epochs = tmp_path / "tiny.py", tmp_path / "run", 40
     config.write_text(CONFIG_FILE)
@@ -298,6 +270,12 @@ def test_where_files_lie_does_not_change_the_hash():
         ({"model": ModelConfig(shortcut="none")}, "unknown shortcut 'none'"),
         ({"model": ModelConfig(head="linear")}, "resnet8 does not take all of the options head"),
         ({"recalibration_images": -1}, "recalibration_images=-1; give a number >= 0"),
+        ({"temperature": True}, "temperature=True fits on validation images and data.validation_images is 0; give"),
+        ({"data": DataConfig(validation_images=-1)}, "data.validation_images=-1; give a number >= 0"),
+        ({"methods": ("weight", "weight")}, "has the methods weight, weight; give each once"),
+        ({"sparsities": (0.5, 0.5)}, r"sparsities are \(0.5, 0.5\); give each once"),
+        ({"finetune": TrainConfig(compute_dtype="int8")}, "finetune: unknown compute_dtype 'int8'; known: float32"),
+        ({"evaluation": EvaluationConfig(compute_dtype="int8")}, "evaluation: unknown compute_dtype 'int8'; known"),
         ({"pretrain": TrainConfig(scale_penalty=-1.0)}, "scale_penalty=-1.0"),
         ({"arms": (ArmConfig("a/b", ModelConfig(), ()),)}, "arms are named a/b; give each its own name of letters"),
         ({"arms": (ArmConfig("a", ModelConfig(), ()),) * 2}, "arms are named a, a; give each its own name"),
@@ -327,10 +305,147 @@ def test_a_missing_checkpoint_is_refused_before_anything_is_written(tmp_path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.stem)
 def test_the_configurations_can_be_loaded_and_are_possible(path):
-    from jaxprune import cli
-
     config = cli._load_config(str(path))
     assert config.name == path.stem
     checkpoint_files = [arm.model.checkpoint for arm in config.all_arms() if arm.model.checkpoint is not None]
     if all(pathlib.Path(file).exists() for file in checkpoint_files):
         study.check(config)
+
+
+def test_rows_state_budget_device_versions_and_seconds(finished):
+    for row in read_rows(finished[0]):
+        assert (row["pretrain_epochs"], row["train_images"]) == (2, 64)
+        assert row["finetune_epochs"] == (1 if row["stage"] == "fine_tuned" else 0)
+        assert row["device"].startswith("cpu x8")
+        assert row["versions"].startswith("jaxprune ")
+        assert row["seconds"] > 0
+
+
+def test_the_images_of_the_report_are_those_that_the_networks_saw(finished):
+    test = data.load("digits", split="test", limit=40)
+    with np.load(finished[0] / "images.npz") as images:
+        assert images["class_names"].tolist() == list(test.class_names)
+        np.testing.assert_array_equal(images["images"], test.images[images["index"]])
+        assert len(images["index"]) > 0
+        assert images["gallery_sets"].tolist() == ["clean-0", "contrast-5"]
+        np.testing.assert_array_equal(images["gallery_images"][:, 0], test.images[images["gallery_index"]])
+        key = evaluation.test_set_key(study.candidates.key_of(0, "corruptions"), "contrast", 5)
+        whole = np.asarray(corruptions.corrupt(key, test.images, name="contrast", severity=5))
+        np.testing.assert_array_equal(images["gallery_images"][:, 1], whole[images["gallery_index"]])
+
+
+def test_the_plan_counts_what_a_run_does(finished, tmp_path):
+    (arm,) = study.plan(TINY)
+    rows = read_rows(finished[0])
+    assert (arm.num_rows, arm.num_networks, arm.num_test_sets) == (len(rows), 4, 3)
+    assert arm.classified_images == sum(row["n"] for row in rows)
+    records = [path.read_text().splitlines() for path in (finished[0] / "training").glob("*/epochs.jsonl")]
+    assert arm.num_trainings == len(records)
+    assert arm.trained_images == 64 * sum(map(len, records))
+    assert arm.left == 1
+    assert study.plan(TINY, finished[0])[0].left == 0
+    assert study.plan(TINY, tmp_path)[0].left == 1
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(tmp_path, capsys):
+    config = tmp_path / "tiny.py"
+    config.write_text(CONFIG_FILE)
+    arguments = ["run", str(config), "--out", str(tmp_path / "run"), "--dry-run"]
+    assert cli.main([*arguments, "--study.data.train-limit", "64", "--study.methods", "weight"]) == 0
+    said = capsys.readouterr().out
+    assert "tiny: 1 seeds, 15 rows\n  resnet8 (resnet8; weight): 2 networks\n    3 trainings, 256 images" in said
+    assert "3 test sets, 600 images through evaluation" in said
+    assert "for one process on cpu x8 (training " in said
+    assert "GiB of memory" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_name(tmp_path, capsys):
+    config = tmp_path / "tiny.py"
+    config.write_text(CONFIG_FILE)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", str(config), "--out", str(tmp_path / "run"), "--study.finetune.epoch", "3"])
+    assert stopped.value.code == 2
+    assert "--study.finetune.epochs" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_controls_are_part_of_every_study_unless_left_out():
+    config = dataclasses.replace(TINY, methods=("weight", "slimming", "lamp"), controls=True)
+    assert config.all_arms()[0].methods == ("weight", "slimming", "lamp", "random", "channel_random")
+    assert dataclasses.replace(config, methods=("random",)).all_arms()[0].methods == ("random",)
+    assert StudyConfig().controls
+
+
+@pytest.mark.slow
+def test_random_channels_scratch_and_temperature(tmp_path):
+    config = dataclasses.replace(
+        TINY,
+        data=DataConfig(name="digits", train_limit=96, test_limit=40, validation_images=32),
+        methods=("filter_l1",),
+        controls=True,
+        scratch=True,
+        temperature=True,
+        recalibration_images=0,
+        evaluation=EvaluationConfig(corruptions=(), batch_size=40),
+    )
+    study.run(config, tmp_path)
+    rows = {(row["method"], row["stage"]): row for row in read_rows(tmp_path)}
+    stages = ["pruned", "fine_tuned", "scratch", "temperature"]
+    assert list(rows) == [("dense", stage) for stage in ("dense", "fine_tuned", "temperature")] + [
+        (method, stage) for method in ("filter_l1", "channel_random") for stage in stages
+    ]
+    # The control loses channels of the same layers, so it is of the same size.
+    assert rows["filter_l1", "pruned"]["num_parameters"] == rows["channel_random", "pruned"]["num_parameters"]
+    for method in ("dense", "filter_l1", "channel_random"):
+        before, after = rows[method, "fine_tuned"], rows[method, "temperature"]
+        assert before["accuracy"] == after["accuracy"]
+        assert after["temperature"] != 1
+        assert before["negative_log_likelihood"] != after["negative_log_likelihood"]
+        assert "temperature" not in before
+    # What was fitted is the best temperature on the validation images, found here by trying.
+    validation = data.load("digits", split="train", limit=96)
+    validation = data.split_validation(validation, fraction=1 / 3, seed=0)[1]
+    net = checkpoints.load(tmp_path / "checkpoints" / "seed0-resnet8-filter_l1-0.5").classifier
+    logits = np.asarray(net.logits(validation.images), np.float64)
+    grid = np.geomspace(0.05, 50, 4001)
+    scaled = logits[None] / grid[:, None, None]
+    log_sum = np.log(np.exp(scaled - scaled.max(-1, keepdims=True)).sum(-1)) + scaled.max(-1)
+    losses = (log_sum - scaled[:, np.arange(32), validation.labels]).mean(-1)
+    np.testing.assert_allclose(rows["filter_l1", "temperature"]["temperature"], grid[losses.argmin()], rtol=5e-3)
+    # From scratch: as small, trained as long as the dense one, and another network.
+    scratch, pruned = rows["filter_l1", "scratch"], rows["filter_l1", "fine_tuned"]
+    assert scratch["num_parameters"] == pruned["num_parameters"] < rows["dense", "dense"]["num_parameters"]
+    assert (scratch["pretrain_epochs"], scratch["finetune_epochs"]) == (2, 0)
+    assert scratch["negative_log_likelihood"] != pruned["negative_log_likelihood"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[:-30], "line 11 is damaged .* delete that file, and the run measures it again"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 1'), "line 1 has schema_version 1"),
+        (lambda text: text + "[]\n", "line 12 holds a list"),
+    ],
+    ids=["cut", "version", "list"],
+)
+def test_damaged_rows_are_refused_before_anything_is_computed(finished, tmp_path, damage, message):
+    (tmp_path / "rows").mkdir()
+    name = "seed0-resnet8-clean.jsonl"
+    (tmp_path / "rows" / name).write_text(damage((finished[0] / "rows" / name).read_text()))
+    with pytest.raises(ValueError, match=message):
+        study.run(TINY, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows"]
+
+
+def test_rows_that_were_cut_are_gathered_again(finished, tmp_path):
+    out, _, text = finished
+    (out / "rows.jsonl").write_text(text[:-30])
+    study.run(TINY, out)
+    assert (out / "rows.jsonl").read_text() == text
+
+
+def test_more_validation_than_training_images_are_refused(tmp_path):
+    config = dataclasses.replace(TINY, data=DataConfig(train_limit=64, test_limit=40, validation_images=64))
+    with pytest.raises(ValueError, match="validation_images=64 leaves nothing of 64 training images"):
+        study.plan(config)

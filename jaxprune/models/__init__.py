@@ -117,8 +117,8 @@ def create(
       initial_scale: what BatchNorm's scales begin with; network slimming begins with 0.5.
       **options: passed to the module: for all `widths`, {channel group: number of channels, or for a selection the
         indices that it keeps}; for CIFAR ResNets `stage_widths` and `shortcut` ("subsample", "average_pool" or
-        "projection"); for PreResNets `stage_widths`; for VGG `stage_widths`, `head` ("linear", "hidden", "two_hidden" or
-        "imagenet"), `pool` ("average" or "max") and `conv_bias`.
+        "projection"); for PreResNets `stage_widths`; for VGG `stage_widths`, `head` ("linear", "hidden", "two_hidden"
+        or "imagenet"), `pool` ("average" or "max") and `conv_bias`.
 
     Raises:
       ValueError: an unknown name or option value; TypeError: an option that the module does not take.

@@ -112,7 +112,8 @@ class Vgg(nnx.Module):
         self.conv_stages = _conv_stages(depth)
         self.pooled_stages = len(STAGE_WIDTHS) if pool == "max" else len(STAGE_WIDTHS) - 1
         if len(stage_widths) != len(STAGE_WIDTHS) or not all(isinstance(w, int) and w >= 1 for w in stage_widths):
-            raise ValueError(f"stage_widths {stage_widths!r}; give {len(STAGE_WIDTHS)} integers >= 1, as {STAGE_WIDTHS}")
+            given, number = f"stage_widths {stage_widths!r}", len(STAGE_WIDTHS)
+            raise ValueError(f"{given}; give {number} integers >= 1, as {STAGE_WIDTHS}")
         defaults = {f"conv{number}": stage_widths[stage] for number, stage in enumerate(self.conv_stages, 1)}
         defaults |= {f"hidden{number}": width for number, width in enumerate(spec.hidden, 1)}
         self.widths = tuple(resolve_widths(defaults, widths, model=f"VGG-{depth} with the {head} head").items())

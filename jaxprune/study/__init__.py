@@ -13,11 +13,14 @@ from jaxprune.study.configuration import (
     networks,
 )
 from jaxprune.study.parts import unfinished
+from jaxprune.study.planning import ArmPlan, Estimate, estimate, plan, plan_text
 from jaxprune.study.running import Progress, run
 
 __all__ = [
     "ArmConfig",
+    "ArmPlan",
     "DataConfig",
+    "Estimate",
     "EvaluationConfig",
     "ModelConfig",
     "Network",
@@ -26,7 +29,10 @@ __all__ = [
     "TrainConfig",
     "check",
     "config_hash",
+    "estimate",
     "networks",
+    "plan",
+    "plan_text",
     "run",
     "unfinished",
 ]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from jaxprune import checkpoints, metrics, models, pruning, training
 from jaxprune.data import Dataset
@@ -66,10 +67,10 @@ def initial(model: ModelConfig, train: Dataset, seed: int) -> models.Classifier:
     }
     if model.checkpoint is None:
         return models.create(key=key_of(seed, "init"), initial_scale=model.initial_scale, **known)
-    if model.checkpoint.endswith((".pt", ".pth", ".bin", ".tar")):
+    is_folder, is_safetensors = epath.Path(model.checkpoint).is_dir(), model.checkpoint.endswith(".safetensors")
+    if not is_folder and not is_safetensors:
         return models.from_torch(model.checkpoint, **known)
-    is_file = model.checkpoint.endswith(".safetensors")
-    found = (checkpoints.load_safetensors if is_file else checkpoints.load)(model.checkpoint).classifier
+    found = (checkpoints.load if is_folder else checkpoints.load_safetensors)(model.checkpoint).classifier
     if (found.name, found.num_classes) != (model.name, train.num_classes):
         raise ValueError(
             f"{model.checkpoint} holds a {found.name} of {found.num_classes} classes; the configuration says "

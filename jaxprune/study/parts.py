@@ -1,11 +1,24 @@
-"""The rows of a run folder: one JSON Lines file per seed, arm and corruption, and all of them in the plan's order."""
+"""The parts that a study consists of, each of which leaves a checkpoint or a file of rows in the run folder."""
 
 import json
+from typing import NamedTuple
 
 from etils import epath
 
+from jaxprune import evaluation
 from jaxprune.report import schema
-from jaxprune.study.configuration import ArmConfig, StudyConfig, test_set_names
+from jaxprune.study.configuration import (
+    DENSE,
+    STAGE_DENSE,
+    STAGE_FINE_TUNED,
+    STAGE_SCRATCH,
+    ArmConfig,
+    Network,
+    StudyConfig,
+    TrainConfig,
+    networks,
+    test_set_names,
+)
 from jaxprune.study.provenance import write_atomically
 
 # A part of a study that shares no network with the others.
@@ -17,10 +30,40 @@ def units(config: StudyConfig) -> list[Unit]:
     return [(seed, arm) for seed in config.seeds for arm in config.all_arms()]
 
 
+class Training(NamedTuple):
+    """One training of the plan: of a network of a unit to a stage, `dense` before anything is removed."""
+
+    network: Network
+    stage: str
+    how: TrainConfig
+
+
+def trainings(config: StudyConfig, unit: Unit) -> dict[str, Training]:
+    """Returns the trainings of a unit by the name of the checkpoint that each makes; the dense network's is first."""
+    seed, arm = unit
+    planned = networks(config, arm, seed)
+    found = {f"seed{seed}-{arm.name}-trained": Training(planned[0], STAGE_DENSE, arm.pretrain)}
+    found |= {each.label: Training(each, STAGE_FINE_TUNED, arm.finetune) for each in planned}
+    if config.scratch:
+        pruned = [each for each in planned if each.method != DENSE]
+        found |= {f"{each.label}-scratch": Training(each, STAGE_SCRATCH, arm.pretrain) for each in pruned}
+    return found
+
+
+def checkpoint_path(out: epath.Path, name: str) -> epath.Path:
+    """Returns where the network that a training makes lies."""
+    return out / "checkpoints" / name
+
+
 def rows_path(out: epath.Path, unit: Unit, name: str) -> epath.Path:
     """Returns where the rows of one corruption, or of the clean images, lie."""
     seed, arm = unit
     return out / "rows" / f"seed{seed}-{arm.name}-{name}.jsonl"
+
+
+def num_severities(config: StudyConfig, name: str) -> int:
+    """Returns how many test sets belong to a corruption, or to `clean`."""
+    return 1 if name == evaluation.CLEAN else len(config.evaluation.severities)
 
 
 def unfinished(config: StudyConfig, out) -> list[str]:

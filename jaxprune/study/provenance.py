@@ -42,11 +42,9 @@ def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
         "study": config.name,
         "config": config_dict(config),
         "config_hash": config_hash(config),
-        "versions": versions(),
-        "device": device(),
         "precision": config.evaluation.compute_dtype,
         "command": command,
-        "created": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        **about_here(),
     }
     textures = frost_textures(config.evaluation)
     if textures is not None:
@@ -60,11 +58,12 @@ def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
 def _checkpoint_hashes(config: StudyConfig) -> dict[str, str]:
     """Returns the SHA-256 of each arm's imported checkpoint."""
     paths = {arm.name: arm.model.checkpoint for arm in config.all_arms() if arm.model.checkpoint is not None}
-    return {name: _sha256(epath.Path(path)) for name, path in paths.items()}
+    return {name: content_sha256(path) for name, path in paths.items()}
 
 
-def _sha256(path: epath.Path) -> str:
+def content_sha256(path) -> str:
     """Returns the hash of a file's content, or of all the files of a folder and their names."""
+    path = epath.Path(path)
     if not path.is_dir():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     whole = hashlib.sha256()
@@ -91,6 +90,12 @@ def _differences(there, here, prefix: str = "") -> Iterator[str]:
             yield from _differences(there.get(name), here.get(name), f"{prefix}.{name}" if prefix else name)
     elif there != here:
         yield f"{prefix}: {there} there, {here} here"
+
+
+def about_here() -> dict:
+    """Returns versions, device and time, as provenance states them."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    return {"versions": versions(), "device": device(), "created": now}
 
 
 def versions() -> dict[str, str]:

@@ -38,7 +38,7 @@ from jaxprune.study.candidates import (
 )
 from jaxprune.study.checking import check, frost_textures
 from jaxprune.study.configuration import (
-    DENSE,
+    STAGE_DENSE,
     STAGE_FINE_TUNED,
     STAGE_SCRATCH,
     STAGE_TEMPERATURE,
@@ -230,7 +230,8 @@ class _Run:
     def _dense(self, unit: Unit, *, wait: bool) -> models.Classifier | None:
         """Returns the dense network as trained; None if another process is at it, and `wait` is false."""
         seed, arm = unit
-        path = self.out / "checkpoints" / f"seed{seed}-{arm.name}-trained"
+        name, training = next(iter(parts.trainings(self.config, unit).items()))
+        path = parts.checkpoint_path(self.out, name)
         if distributed.is_writer() and not path.exists():
             if wait:
                 self._tell(f"seed {seed}: {arm.name}")
@@ -241,41 +242,36 @@ class _Run:
                     start = initial(arm.model, self.train, seed)
                     description = f"seed {seed}: training {arm.name}"
                     with self._timed("training"):
-                        self._fit(path, start, arm.pretrain, description, key_of(seed, "pretrain"), masks=None)
+                        self._fit(path, start, training.how, description, key_of(seed, "pretrain"), masks=None)
         distributed.wait_for_all(f"the training of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
         return self._found(path)
 
     def _all_trained(self, unit: Unit, planned: list[Network], dense: models.Classifier) -> dict[Network, Trained]:
         """Returns every network after its trainings; process 0 does those that nobody has done."""
         arm = unit[1]
-        wanted = {self._checkpoint(network, STAGE_FINE_TUNED): (network, STAGE_FINE_TUNED) for network in planned}
-        if self.config.scratch:
-            pruned = [network for network in planned if network.method != DENSE]
-            wanted |= {self._checkpoint(network, STAGE_SCRATCH): (network, STAGE_SCRATCH) for network in pruned}
+        wanted = {
+            parts.checkpoint_path(self.out, name): training
+            for name, training in parts.trainings(self.config, unit).items()
+            if training.stage != STAGE_DENSE
+        }
 
         def do(path: epath.Path) -> None:
-            network, stage = wanted[path]
+            network, stage, how = wanted[path]
             start = removed(network, arm, dense, self.train)
-            if stage == STAGE_SCRATCH:
-                begin, train = from_scratch(network, arm.model, start), arm.pretrain
-            else:
-                begin, train = start.classifier, arm.finetune
-            description = f"{'scratch' if stage == STAGE_SCRATCH else 'fine-tuning'} {network.label}"
-            with self._timed("fine-tuning" if stage == STAGE_FINE_TUNED else "training"):
-                self._fit(path, begin, train, description, key_of(network.seed, "finetune"), start.masks)
+            is_scratch = stage == STAGE_SCRATCH
+            begin = from_scratch(network, arm.model, start) if is_scratch else start.classifier
+            description = f"{'training' if is_scratch else 'fine-tuning'} {path.name}"
+            with self._timed("training" if is_scratch else "fine-tuning"):
+                self._fit(path, begin, how, description, key_of(network.seed, "finetune"), start.masks)
 
         if distributed.is_writer():
             self._all_parts(list(wanted), path=lambda path: path, do=do, part=lambda path: path.name)
         distributed.wait_for_all(f"the fine-tuning of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
-        results = {each: self._found(path) for path, each in wanted.items()}
+        results = {(training.network, training.stage): self._found(path) for path, training in wanted.items()}
         return {
             network: Trained(results[network, STAGE_FINE_TUNED], results.get((network, STAGE_SCRATCH)))
             for network in planned
         }
-
-    def _checkpoint(self, network: Network, stage: str) -> epath.Path:
-        suffix = "-scratch" if stage == STAGE_SCRATCH else ""
-        return self.out / "checkpoints" / f"{network.label}{suffix}"
 
     def _rows_path(self, unit: Unit, name: str) -> epath.Path:
         return parts.rows_path(self.out, unit, name)
@@ -313,7 +309,7 @@ class _Run:
     def _evaluate(self, unit: Unit, name: str, candidates: dict[tuple[Network, str], Candidate], about: dict) -> None:
         (seed, arm), config = unit, self.config.evaluation
         is_clean = name == evaluation.CLEAN
-        num_sets, finished, seconds = 1 if is_clean else len(config.severities), 0, {}
+        num_sets, finished, seconds = parts.num_severities(self.config, name), 0, {}
         clock = time.monotonic()
 
         def on_test_set(name: str, severity: int) -> None:
@@ -376,21 +372,14 @@ class _Run:
             **self.about,
         }
 
-    def _training_cost(self, config: TrainConfig) -> float:
-        return _TRAINING_COST * config.epochs * len(self.train)
-
     def _costs(self, unit: Unit) -> dict:
         """Returns what each part of a unit costs, in forward passes of one image."""
         seed, arm = unit
-        planned = networks(self.config, arm, seed)
-        costs = {f"seed{seed}-{arm.name}-trained": self._training_cost(arm.pretrain)}
-        costs |= {network.label: self._training_cost(arm.finetune) for network in planned}
-        if self.config.scratch:
-            costs |= {f"{each.label}-scratch": self._training_cost(arm.pretrain) for each in planned if each.sparsity}
-        stages_in_all = num_stages(self.config, arm) * len(planned)
+        trainings = parts.trainings(self.config, unit).items()
+        costs = {name: _TRAINING_COST * each.how.epochs * len(self.train) for name, each in trainings}
+        in_all = num_stages(self.config, arm) * len(networks(self.config, arm, seed))
         for name in test_set_names(self.config):
-            num_sets = 1 if name == evaluation.CLEAN else len(self.config.evaluation.severities)
-            costs[unit, name] = num_sets * len(self.test) * stages_in_all
+            costs[unit, name] = parts.num_severities(self.config, name) * len(self.test) * in_all
         return costs
 
     def _tell(self, description: str, part=None, fraction: float = 0.0) -> None:
