@@ -377,6 +377,16 @@ def test_controls_are_part_of_every_study_unless_left_out():
     assert StudyConfig().controls
 
 
+def test_a_few_images_of_a_set_ordered_by_class_are_of_all_classes():
+    train = data.load("digits", split="train")
+    order = np.argsort(train.labels, kind="stable")
+    by_class = dataclasses.replace(train, images=train.images[order], labels=train.labels[order])
+    few = study.candidates.spread(by_class, 50)
+    assert len(few) == 50
+    assert np.bincount(few.labels).min() >= 4
+    np.testing.assert_array_equal(study.candidates.spread(few, 1000).images, few.images)
+
+
 @pytest.mark.slow
 def test_random_channels_scratch_and_temperature(tmp_path):
     config = dataclasses.replace(

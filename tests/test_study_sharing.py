@@ -47,7 +47,7 @@ def test_a_part_is_one_process_s_at_a_time(tmp_path):
 
 
 def test_a_part_is_free_when_its_process_has_died(tmp_path):
-    code = "import sys, filelock; filelock.FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
+    code = "import sys, filelock; a = filelock.FileLock(sys.argv[1]); a.acquire(); print('held', flush=True); input()"
     (tmp_path / ".locks").mkdir()
     command = [sys.executable, "-c", code, str(tmp_path / ".locks" / "part.lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

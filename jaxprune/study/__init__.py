@@ -14,6 +14,7 @@ from jaxprune.study.configuration import (
 )
 from jaxprune.study.parts import unfinished
 from jaxprune.study.planning import ArmPlan, Estimate, estimate, plan, plan_text
+from jaxprune.study.protocol import paper_protocol
 from jaxprune.study.running import Progress, run
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "config_hash",
     "estimate",
     "networks",
+    "paper_protocol",
     "plan",
     "plan_text",
     "run",

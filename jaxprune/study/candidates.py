@@ -1,5 +1,6 @@
 """The networks of a study as they are evaluated: what pruning leaves of the dense one, stage by stage."""
 
+import dataclasses
 import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -89,7 +90,7 @@ def removed(network: Network, arm: ArmConfig, dense: models.Classifier, train: D
         others = [each for each in arm.methods if each != network.method and granularity(each) == GRANULARITY_CHANNELS]
         options["layers"] = pruning.default_layers(dense, others[0]) if others else None
     if network.method == "taylor":
-        batch = train.take(_TAYLOR_IMAGES)
+        batch = spread(train, _TAYLOR_IMAGES)
         options |= {"images": batch.images, "labels": batch.labels}
     sparse, masks = pruning.prune(dense, **options)
     if granularity(network.method) == GRANULARITY_CHANNELS:
@@ -125,7 +126,7 @@ def stages(
         start = removed(network, arm, dense, train)
         found = {STAGE_DENSE if network.method == DENSE else STAGE_PRUNED: start.classifier}
         if network.method != DENSE and config.recalibration_images:
-            images = train.take(config.recalibration_images)
+            images = spread(train, config.recalibration_images)
             found[STAGE_RECALIBRATED] = training.recalibrate_batch_norm(start.classifier, images)
         if arm.finetune.epochs:
             found[STAGE_FINE_TUNED] = results.fine_tuned
@@ -143,6 +144,13 @@ def num_stages(config: StudyConfig, arm: ArmConfig) -> int:
     """Returns at how many stages a pruned network is evaluated."""
     optional = (config.recalibration_images, arm.finetune.epochs, config.scratch, config.temperature)
     return 1 + sum(map(bool, optional))
+
+
+def spread(dataset: Dataset, count: int) -> Dataset:
+    """Returns at most `count` images spread evenly over a data set: those of a folder are ordered by class."""
+    count = min(count, len(dataset))
+    places = np.arange(count) * len(dataset) // count
+    return dataclasses.replace(dataset, images=dataset.images[places], labels=dataset.labels[places])
 
 
 def sizes(candidate: Candidate, image_size: int) -> dict:
