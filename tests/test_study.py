@@ -458,4 +458,5 @@ def test_rows_that_were_cut_are_gathered_again(finished, tmp_path):
 def test_more_validation_than_training_images_are_refused(tmp_path):
     config = dataclasses.replace(TINY, data=DataConfig(train_limit=64, test_limit=40, validation_images=64))
     with pytest.raises(ValueError, match="validation_images=64 leaves nothing of 64 training images"):
-        study.plan(config)
+        study.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

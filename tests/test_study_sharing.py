@@ -24,7 +24,7 @@ SMALL = StudyConfig(
     finetune=FAST,
     methods=("weight",),
     sparsities=(0.0, 0.3, 0.5),
-    seeds=(0, 1),
+    seeds=(0, 1, 2),
     recalibration_images=0,
     controls=False,
     evaluation=EvaluationConfig(corruptions=("contrast", "brightness"), severities=(1, 5), batch_size=40),
@@ -88,44 +88,65 @@ def test_what_others_are_at_comes_last_and_is_left_alone_once_done(tmp_path):
     assert waited == ["by another", "abandoned"]
 
 
+class Life:
+    """One process of the study, to be killed so long after so many more parts were done, by it or another."""
+
+    def __init__(self, command, environment, out, moments):
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        self.process, self.out = subprocess.Popen(command, env=environment, **pipes), out
+        self.parts = num_parts(out) + moments.choice((0, 0, 1))
+        self.delay = moments.uniform(0.2, 3)
+        self.deadline = None
+
+    def is_over(self):
+        """Returns whether its moment has come."""
+        if self.deadline is None and num_parts(self.out) >= self.parts:
+            self.deadline = time.monotonic() + self.delay
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+def num_parts(out):
+    return len([*out.glob("rows/*.jsonl"), *out.glob("checkpoints/seed*"), *out.glob("training/*/epochs.jsonl")])
+
+
 @pytest.mark.slow
 def test_thirty_kills_of_two_processes_leave_the_table_of_one_quiet_run(tmp_path):
-    config, out = tmp_path / "small.py", tmp_path / "run"
+    config, out, quiet = tmp_path / "small.py", tmp_path / "run", tmp_path / "quiet"
     config.write_text(f"from jaxprune.study import *\ndef get_config():\n    return {SMALL!r}\n")
-    command = [sys.executable, "-m", "jaxprune", "run", str(config), "--out", str(out)]
-    # Compiled programs are kept, or every process would spend its life on compiling.
+    command = [sys.executable, "-m", "jaxprune", "run", str(config), "--out"]
+    # Compiled programs are kept, or the processes would spend their lives compiling.
     cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     environment = os.environ | cache | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    subprocess.run([*command, str(quiet)], env=environment, check=True, capture_output=True)
     moments = random.Random(0)
 
     def start():
-        life = moments.uniform(0.5, 14)
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        return process, time.monotonic() + life
+        return Life([*command, str(out)], environment, out, moments)
 
-    lives, killed, parts_seen = [start(), start()], 0, set()
-    while killed < KILLS:
-        time.sleep(0.05)
-        for place, (process, end) in enumerate(lives):
-            if process.poll() is not None:  # a process that finds everything done ends well
-                assert process.returncode == 0, process.stderr.read().decode()
-            elif time.monotonic() > end:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                killed += 1
-                parts_seen.add(
-                    len(list((out / "rows").glob("*.jsonl"))) + len(list((out / "checkpoints").glob("seed*")))
-                )
-            else:
-                continue
-            process.stderr.close()
-            lives[place] = start()
-    assert len(parts_seen) > 5, "the kills did not come at different states of the run"
-    said = [process.communicate(timeout=300)[1].decode() for process, _ in lives]
-    assert [process.returncode for process, _ in lives] == [0, 0], said
-
-    quiet = tmp_path / "quiet"
-    subprocess.run([*command[:-1], str(quiet)], env=environment, check=True, capture_output=True)
+    lives, done_at_kills, give_up = [start(), start()], [], time.monotonic() + 1800
+    try:
+        while len(done_at_kills) < KILLS:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+            for place, life in enumerate(lives):
+                if life.process.poll() is not None:  # it found everything done
+                    assert life.process.returncode == 0, life.process.communicate()[1]
+                elif life.is_over():
+                    life.kill()
+                    done_at_kills.append(num_parts(out))
+                else:
+                    continue
+                lives[place] = start()
+        said = [life.process.communicate(timeout=600)[1] for life in lives]
+        assert [life.process.returncode for life in lives] == [0, 0], said
+    finally:
+        for life in lives:
+            life.kill()
+    assert len(set(done_at_kills)) > 5, "the kills did not come at different states of the run"
     rows = table(out)
     assert rows == table(quiet)
     names = ("seed", "method", "sparsity", "stage", "corruption", "severity")

@@ -154,8 +154,15 @@ def _levels(
     where = "clean accuracy" if question is CLEAN_LEVEL else f"accuracy at severity {test_sets[0][1]}"
     found = [(label(each), where, evidence.level(each, test_sets, ACCURACY), claim, threshold) for each in networks]
     dataset = evidence.family["dataset"].iloc[0]
-    note = "" if dataset == THRESHOLDS_OF else f"The threshold is meant for CIFAR-10; these images are {dataset}."
-    return judge(question, corrected([compare(*each, unit=PERCENT) for each in found]), note=note)
+    notes = [] if dataset == THRESHOLDS_OF else [f"The threshold is meant for CIFAR-10; these images are {dataset}."]
+    if question is CORRUPTED_LEVEL:
+        clean = max(evidence.level(each, [CLEAN_SET], ACCURACY).value for each in networks)
+        if clean < CLEAN_ACCURACY:
+            notes.append(
+                f"No network reaches more than {words.percent(clean)} on clean images, where the paper's exceed "
+                f"{words.percent(CLEAN_ACCURACY)}: that says less of robustness than there."
+            )
+    return judge(question, corrected([compare(*each, unit=PERCENT) for each in found]), note=" ".join(notes))
 
 
 def _rise(

@@ -247,14 +247,14 @@ def _draw(panel: Panel, figure: FigureBase, inches: tuple[float, float]) -> None
         columns = max(1, LEGEND_CHARACTERS // (max(map(len, labels)) + LEGEND_HANDLE_CHARACTERS))
         lines = -(-len(labels) // columns)
         figure.legend(handles, labels, loc="lower center", ncols=columns, borderaxespad=0.3)
-    letters = max((len(label.get_text()) for label in axes.get_yticklabels()), default=0)
     legend = LEGEND_LINE_INCHES * lines + (LEGEND_GAP_INCHES if lines else 0)
-    left = MARGINS["left"] + LETTER_INCHES * letters + (LABEL_INCHES if axes.get_ylabel() else 0)
     bottom = MARGINS["bottom"] + (LABEL_INCHES if axes.get_xlabel() else 0) + legend
     width, height = inches
-    axes.set_position(
-        (left / width, bottom / height, 1 - (left + MARGINS["right"]) / width, 1 - (bottom + MARGINS["top"]) / height)
-    )
+    for _ in range(2):  # again with the ticks that the axes have at their height
+        letters = max((len(label.get_text()) for label in axes.get_yticklabels()), default=0)
+        left = MARGINS["left"] + LETTER_INCHES * letters + (LABEL_INCHES if axes.get_ylabel() else 0)
+        sizes = 1 - (left + MARGINS["right"]) / width, 1 - (bottom + MARGINS["top"]) / height
+        axes.set_position((left / width, bottom / height, *sizes))
 
 
 def _luminance(colour: tuple[float, ...]) -> float:

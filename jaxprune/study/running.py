@@ -96,11 +96,12 @@ def run(
     out = epath.Path(out)
     units = distributed.shard(parts.units(config), shard)
     parts.check_rows(config, out)
+    this_run = _Run(config, out, units, on_progress or (lambda progress: None))
     distributed.agree("study", {"configuration": config_hash(config), "run folder": str(out), "shard": shard})
     if distributed.is_writer():
         claim(out, config, command)
     distributed.wait_for_all("the run folder")
-    _Run(config, out, units, on_progress or (lambda progress: None)).whole()
+    this_run.whole()
     return out / "rows.jsonl"
 
 
@@ -178,10 +179,9 @@ class _Run:
             return
         planned = networks(self.config, arm, seed)
         trained = self._all_trained(unit, planned, dense)
-        found = stages(self.config, arm, dense, trained, self.train, self.validation)
-        candidates = dict(found)
+        candidates = dict(stages(self.config, arm, dense, trained, self.train, self.validation))
         image_size = self.test.images.shape[1]
-        about = {key: self._about(arm, *key, each, image_size) for key, each in candidates.items()}
+        about = {key: self._about(arm, *key, candidate, image_size) for key, candidate in candidates.items()}
 
         def measure(name: str) -> None:
             with self._timed("evaluation"):
@@ -230,7 +230,7 @@ class _Run:
     def _dense(self, unit: Unit, *, wait: bool) -> models.Classifier | None:
         """Returns the dense network as trained; None if another process is at it, and `wait` is false."""
         seed, arm = unit
-        name, training = next(iter(parts.trainings(self.config, unit).items()))
+        name, planned = next(iter(parts.trainings(self.config, unit).items()))
         path = parts.checkpoint_path(self.out, name)
         if distributed.is_writer() and not path.exists():
             if wait:
@@ -242,7 +242,7 @@ class _Run:
                     start = initial(arm.model, self.train, seed)
                     description = f"seed {seed}: training {arm.name}"
                     with self._timed("training"):
-                        self._fit(path, start, training.how, description, key_of(seed, "pretrain"), masks=None)
+                        self._fit(path, start, planned.how, description, key_of(seed, "pretrain"), masks=None)
         distributed.wait_for_all(f"the training of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
         return self._found(path)
 
@@ -250,9 +250,9 @@ class _Run:
         """Returns every network after its trainings; process 0 does those that nobody has done."""
         arm = unit[1]
         wanted = {
-            parts.checkpoint_path(self.out, name): training
-            for name, training in parts.trainings(self.config, unit).items()
-            if training.stage != STAGE_DENSE
+            parts.checkpoint_path(self.out, name): each
+            for name, each in parts.trainings(self.config, unit).items()
+            if each.stage != STAGE_DENSE
         }
 
         def do(path: epath.Path) -> None:
@@ -267,7 +267,7 @@ class _Run:
         if distributed.is_writer():
             self._all_parts(list(wanted), path=lambda path: path, do=do, part=lambda path: path.name)
         distributed.wait_for_all(f"the fine-tuning of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
-        results = {(training.network, training.stage): self._found(path) for path, training in wanted.items()}
+        results = {(each.network, each.stage): self._found(path) for path, each in wanted.items()}
         return {
             network: Trained(results[network, STAGE_FINE_TUNED], results.get((network, STAGE_SCRATCH)))
             for network in planned
@@ -278,7 +278,9 @@ class _Run:
 
     def _found(self, path: epath.Path) -> models.Classifier:
         if distributed.is_writer():
-            training.delete_checkpoints(self._training_path(path))  # of a run that was killed just before it did
+            with alone(self.out, path.name, wait=False) as mine:
+                if mine:  # of a run that was killed just before it did
+                    training.delete_checkpoints(self._training_path(path))
         return checkpoints.load(path).classifier
 
     def _training_path(self, path: epath.Path) -> epath.Path:
