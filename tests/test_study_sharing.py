@@ -12,7 +12,7 @@ import time
 import pytest
 
 from jaxprune.study import DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig
-from jaxprune.study.alone import alone, each
+from jaxprune.study.alone import alone, do_each
 
 ROOT = pathlib.Path(__file__).parent.parent
 FAST = TrainConfig(epochs=2, batch_size=32, learning_rate=0.01, schedule="constant", augment="none")
@@ -83,7 +83,7 @@ def test_what_others_are_at_comes_last_and_is_left_alone_once_done(tmp_path):
         did.append(part)
         done.append(part)
 
-    each(tmp_path, parts, name=str, is_done=is_done, do=do, on_wait=on_wait)
+    do_each(tmp_path, parts, name=str, is_done=is_done, do=do, on_wait=on_wait)
     assert did == ["free", "abandoned"]
     assert waited == ["by another", "abandoned"]
 

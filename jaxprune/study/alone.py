@@ -35,7 +35,7 @@ def alone(out: epath.Path, name: str, *, wait: bool) -> Iterator[bool]:
         lock.release()
 
 
-def each(
+def do_each(
     out: epath.Path,
     parts: Iterable[Part],
     *,

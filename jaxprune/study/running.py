@@ -24,7 +24,7 @@ from etils import epath
 from jaxprune import checkpoints, data, distributed, evaluation, models, training
 from jaxprune.report import schema
 from jaxprune.study import parts
-from jaxprune.study.alone import alone, each
+from jaxprune.study.alone import alone, do_each
 from jaxprune.study.candidates import (
     Candidate,
     Trained,
@@ -203,7 +203,7 @@ class _Run:
                 if not path(item).exists():
                     do(item)
         else:
-            each(
+            do_each(
                 self.out,
                 items,
                 name=lambda item: path(item).name,
