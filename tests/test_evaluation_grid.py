@@ -1,6 +1,7 @@
 """The same numbers and pixels however the work is cut; each thing compiled, generated and transferred once."""
 
 import collections
+import threading
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxprune import corruptions, data, evaluation, models
-from jaxprune.evaluation import _programs, _run
+from jaxprune.evaluation import _programs, _run, _streams
 
 KEY = jax.random.key(3)
 # One that draws per image and one that does not; 301 images divide by nothing.
@@ -108,9 +109,9 @@ def test_each_set_is_generated_and_fetched_once_for_all_classifiers(networks, te
     monkeypatch.setattr(jax, "device_get", lambda tree: (fetched.append(1), get(tree))[1])
     many = {f"net{index}": networks[f"net{index % 2}"] for index in range(count)}
     evaluation.evaluate(
-        many, test_set, key=KEY, corruptions=NAMES, severities=SEVERITIES, batch_size=64, devices=jax.devices()[:1]
+        many, test_set, key=KEY, corruptions=NAMES, severities=SEVERITIES, batch_size=64, devices=jax.devices()[:2]
     )
-    starts = (0, 61, 122, 183, 244)  # five equal batches
+    starts = (0, 62, 124, 186, 248)  # five equal batches, the same number on both devices
     assert generated == {(name, severity, start): 1 for name in NAMES for severity in SEVERITIES for start in starts}
     assert len(fetched) == 1 + len(NAMES) * len(SEVERITIES)
 
@@ -142,6 +143,43 @@ def test_one_compilation_per_corruption_and_one_forward_per_architecture_and_sha
         assert not compiled
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
+def three_cores(monkeypatch):
+    monkeypatch.setattr(_streams.os, "sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
+
+
+def test_batches_go_through_the_networks_side_by_side(networks, test_set, expected, monkeypatch, three_cores):
+    threads, classify = [], _programs.classify
+
+    def recorded(classifier, images, *args, **options):
+        threads.append((threading.current_thread(), id(classifier), images.shape))
+        return classify(classifier, images, *args, **options)
+
+    monkeypatch.setattr(_run._programs, "classify", recorded)
+    rows, _ = evaluate(networks, test_set, batch_size=1000, devices=jax.devices()[:1], model_axis="loop")
+    for row, other in zip(rows, expected[0], strict=True):
+        assert row["num_correct"] == other["num_correct"]
+        np.testing.assert_allclose(row["brier_score"], other["brier_score"], atol=1e-5)
+    assert {shape[0] for *_, shape in threads} == {101}  # one batch for each
+    elsewhere = [thread for thread, *_ in threads if thread is not threading.main_thread()]
+    assert 2 <= len(set(elsewhere)) <= 3
+    # What compiles is called from one thread: each network's first batch of each shape.
+    assert len(threads) - len(elsewhere) == len(networks)
+
+
+def test_an_error_in_a_thread_reaches_the_caller(networks, test_set, monkeypatch, three_cores):
+    classify = _programs.classify
+
+    def failing(*args, **options):
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError("no room for this batch")
+        return classify(*args, **options)
+
+    monkeypatch.setattr(_run._programs, "classify", failing)
+    with pytest.raises(MemoryError, match="no room for this batch"):
+        evaluate(networks, test_set, devices=jax.devices()[:1], model_axis="loop")
 
 
 def test_no_buffer_outlives_its_test_set(networks, test_set):
