@@ -4,6 +4,10 @@
 
 Reads the checkpoint and the prepared TFDS set from the folder named by JAXPRUNE_SHARED (default ../shared); for your
 own files give --study.model.checkpoint and --study.data.data-dir.
+
+Two CPU cores, busy with other work: 27 minutes. Expected, measured on 2026-11-22 (1,000 images, one seed), after one
+epoch of fine-tuning on 5,000 images: dense 88.4 % clean, 70.5 % corrupted, ECE 4.9 %; 70 % of the weights pruned
+84.5 %, 66.1 %, 3.1 %; the same number at random 29.6 % clean.
 """
 
 import os

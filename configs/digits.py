@@ -14,13 +14,14 @@ def get_config() -> StudyConfig:
     """Returns the study's configuration."""
     return StudyConfig(
         name="digits",
-        data=DataConfig(name="digits"),
+        data=DataConfig(name="digits", validation_images=100),
         model=ModelConfig(name="resnet8", stage_widths=(8, 16, 32)),
         # Mirrored digits are no digits, so images are shifted only.
         pretrain=TrainConfig(epochs=15, learning_rate=0.1, schedule="cosine", batch_size=50, augment="crop"),
         finetune=TrainConfig(epochs=4, learning_rate=0.01, schedule="cosine", batch_size=50, augment="crop"),
         methods=("weight", "random"),
-        sparsities=(0.0, 0.3, 0.5, 0.7, 0.9),
-        seeds=(0,),
+        sparsities=(0.0, 0.5, 0.7, 0.9),
+        seeds=(0, 1),
+        temperature=True,
         evaluation=EvaluationConfig(corruptions=SIX_CORRUPTIONS),
     )

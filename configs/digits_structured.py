@@ -4,6 +4,10 @@
 
 Needs no file and no network. The dense network is trained with network slimming's penalty on the BatchNorm scales, so
 that one training serves both methods: filter pruning by the L1 norm, and slimming by one threshold on the scales.
+
+Two CPU cores: under five minutes. Expected, measured on 2026-11-23 with a penalty of 1e-3 (400 images, one seed), clean
+accuracy as pruned / recalibrated / fine-tuned, dense 97.8 %: slimming 70 % of the channels 10.0 / 51.0 / 95.0 %, L1
+filters 10.3 / 34.5 / 90.0 %, random channels 10.0 / 20.3 / 90.0 %.
 """
 
 from jaxprune.study import DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig

@@ -10,7 +10,7 @@ of `paper_cifar10.py`:
     widths         8, 16, 32, 64, 64 channels instead of 64 to 512
     images         9,500 of 50,000 to train on (500 more for the temperature), 500 of 10,000 to test on
     epochs         15 + 1 instead of 160 + 40; fine-tuning at 0.01 instead of 0.001, cosine instead of steps
-    slimming       penalty 5e-3 instead of 1e-4: there are 56 times fewer steps to drive scales towards 0
+    slimming       penalty 1e-3 instead of 1e-4: there are 56 times fewer steps to drive scales towards 0
     sparsities     10, 30, 50 and 70 % instead of seven
     severities     1, 3 and 5
     seeds          2 instead of 3
@@ -23,7 +23,7 @@ from jaxprune.study import ArmConfig, DataConfig, EvaluationConfig, ModelConfig,
 SHARED = os.environ.get("JAXPRUNE_SHARED", "../shared")
 WIDTHS = (8, 16, 32, 64, 64)
 PRETRAIN = TrainConfig(epochs=15, learning_rate=0.1, schedule="cosine", batch_size=64)
-SLIMMING = TrainConfig(epochs=15, learning_rate=0.1, schedule="cosine", batch_size=64, scale_penalty=5e-3)
+SLIMMING = TrainConfig(epochs=15, learning_rate=0.1, schedule="cosine", batch_size=64, scale_penalty=1e-3)
 
 
 def get_config() -> StudyConfig:
