@@ -361,6 +361,7 @@ def _evaluate(arguments: list[str]) -> None:
 
     from jaxprune import evaluation
     from jaxprune.corruptions import CORRUPTIONS
+    from jaxprune.study import provenance
 
     @dataclasses.dataclass
     class Evaluate:

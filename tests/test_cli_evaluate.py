@@ -3,8 +3,10 @@
 import hashlib
 import json
 
+import flax
 import jax
 import numpy as np
+import optax
 import pytest
 
 from jaxprune import __version__, checkpoints, cli, corrupted_sets, data, evaluation, models
@@ -60,8 +62,10 @@ def test_out_holds_the_rows_of_evaluate_and_how_they_were_made(saved, tmp_path, 
     assert rows_of(out) == expected
 
     provenance = json.loads((out / "evaluation.json").read_text())
+    of_folder = provenance["checkpoints"]["one"]["sha256"]
+    assert len(of_folder) == 64
     assert provenance["checkpoints"] == {
-        "one": {"path": str(saved / "one"), "sha256": None},
+        "one": {"path": str(saved / "one"), "sha256": of_folder},
         "two": {"path": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()},
     }
     assert provenance["dataset"] == {"name": test.name, "split": "test", "num_images": LIMIT}
@@ -69,7 +73,8 @@ def test_out_holds_the_rows_of_evaluate_and_how_they_were_made(saved, tmp_path, 
     assert provenance["versions"] == {
         "jaxprune": __version__,
         "jax": jax.__version__,
-        "flax": provenance["versions"]["flax"],
+        "flax": flax.__version__,
+        "optax": optax.__version__,
         "numpy": np.__version__,
     }
     assert provenance["device"].startswith("cpu x8")

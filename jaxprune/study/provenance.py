@@ -67,8 +67,8 @@ def content_sha256(path) -> str:
     if not path.is_dir():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     whole = hashlib.sha256()
-    for file in sorted(each for each in path.glob("**/*") if not each.is_dir()):
-        whole.update(f"{file.relative_to(path)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    for each in sorted(path.iterdir(), key=lambda each: each.name):
+        whole.update(f"{each.name}\0{content_sha256(each)}\n".encode())
     return whole.hexdigest()
 
 
