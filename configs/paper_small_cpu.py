@@ -14,6 +14,11 @@ of `paper_cifar10.py`:
     sparsities     10, 30, 50 and 70 % instead of seven
     severities     1, 3 and 5
     seeds          2 instead of 3
+
+Two CPU cores, two processes, other work beside them: about 45 minutes. Expected, measured on 2026-11-23, clean accuracy
+and ECE after fine-tuning: weight pruning dense 59.7 and 5.5 %, at 70 % 59.4 and 5.1 % (random weights 36.6 and 5.9);
+L1 filters dense 50.0 and 6.0, at 70 % 39.2 and 4.6 (random 35.2 and 3.8); slimming dense 52.2 and 6.0, at 70 % 46.2
+and 9.5 (random 18.0 and 5.4).
 """
 
 import os
