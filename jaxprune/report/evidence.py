@@ -61,11 +61,7 @@ class Evidence:
         needed = (tables.AS_TRAINED, tables.FINE_TUNED, tables.TEMPERATURE, self.stage)
         for test_set, rows in family.groupby(tables.TEST_SET, sort=False):
             records = rows.to_dict("records")
-            found = {
-                i: self._read(run_dir, row)
-                for i, row in enumerate(records)
-                if row["stage"] in needed and row["method"] not in tables.RANDOM.values()
-            }
+            found = {i: self._read(run_dir, row) for i, row in enumerate(records) if row["stage"] in needed}
             samples = self._resample({i: each for i, each in found.items() if each is not None})
             for i, row in enumerate(records):
                 network = Network(row["method"], row["stage"], row["sparsity"])
@@ -136,8 +132,10 @@ class Evidence:
         return np.mean(whole, axis=0) if whole else None
 
     def level(self, network: Network, test_sets: Iterable[TestSet], measure: str) -> Estimate:
-        """Returns the estimate of a measure of one network."""
-        return self.estimate(lambda means: means[..., 0], [Term(network, tuple(test_sets), measure)])
+        """Returns the estimate of a measure of one network, its interval cut at 0 and 1, which no measure leaves."""
+        found = self.estimate(lambda means: means[..., 0], [Term(network, tuple(test_sets), measure)])
+        low, high = np.clip([found.low, found.high], 0.0, 1.0)  # NaN stays NaN
+        return found._replace(low=float(low), high=float(high))
 
     @property
     def seeds(self) -> list[int]:

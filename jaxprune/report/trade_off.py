@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from jaxprune.report import tables, theme, words
 from jaxprune.report.evidence import ACCURACY, CLEAN_SET, ECE, Evidence, Network
@@ -20,6 +21,7 @@ RING_POINTS, RING_WIDTH = 9.5, 1.2
 DENSE_POINTS = 9
 # A size axis is logarithmic where its ends differ by more than this factor.
 LOGARITHMIC_FROM = 8
+LOGARITHMIC_TICKS = (1, 2, 5)
 SIZES = {"Non-zero parameters": "num_nonzero", "Multiply-accumulates": "multiply_accumulates"}
 
 
@@ -156,6 +158,8 @@ def _draw(axes: Axes, *, marks: list[Mark], series: dict[str, int], size: str, b
     sizes = [mark.size for mark in marks if mark.size > 0]
     if sizes and max(sizes) > LOGARITHMIC_FROM * min(sizes):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=LOGARITHMIC_TICKS))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(lambda value, _: words.amount(value))

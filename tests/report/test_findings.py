@@ -8,7 +8,7 @@ from etils import epath
 
 from jaxprune import report
 from jaxprune.report import findings, outputs, rows, schema, tables, verdicts
-from jaxprune.report.evidence import Evidence
+from jaxprune.report.evidence import CLEAN_SET, ECE, Evidence, Network
 from jaxprune.report.verdicts import CONFIRMED, NOT_CONFIRMED, NOT_ENOUGH
 
 CORRUPTION_GAP = 0.35
@@ -160,6 +160,16 @@ def small_run(simulation, make_rows, tmp_path):
     wanted = make_rows(methods=("weight",), sparsities=(0.5,), corruptions=())
     simulation.write_run(tmp_path, wanted, gaps(dense=0.1, pruned=0.1), n=100)
     return tmp_path, wanted
+
+
+def test_levels_of_controls_too_have_an_interval_and_it_ends_at_zero(simulation, make_rows, tmp_path):
+    wanted = make_rows(methods=("random",), sparsities=(0.5,), corruptions=(), seeds=(0, 1))
+    simulation.write_run(tmp_path, wanted, lambda row: 0.12 * row["seed"], n=300)
+    (family,) = tables.families(tables.results(rows.read(tmp_path)))
+    evidence = Evidence(family, tmp_path, num_resamples=100)
+    control = Network("random", "fine_tuned", 0.5)
+    error = evidence.level(control, [CLEAN_SET], ECE)
+    assert error.low == 0.0 < error.value < error.high < 1.0
 
 
 def test_outputs_of_another_run_are_refused(simulation, small_run):

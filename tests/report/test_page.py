@@ -48,7 +48,7 @@ class Page(html.parser.HTMLParser):
                 self.loads.append(value)
             if name == "id":
                 self.ids.append(value)
-        if tag in ("figcaption", "li", "td", "title", "h3", "pre"):
+        if tag in ("figcaption", "li", "td", "title", "h3", "pre", "text"):
             self.open.append(tag)
             self.texts.setdefault(tag, []).append("")
 
@@ -300,6 +300,19 @@ def test_metrics_of_a_diverged_network_may_be_null(run_folder, few_rows):
             row["ece_equal_width_10"] = float("nan")
     page = Page(report.write(run_folder(few_rows)).read_text())
     assert "–" in page.texts["td"]
+
+
+def test_sizes_far_apart_have_an_axis_that_can_be_read(run_folder, few_rows):
+    for row in few_rows:
+        row["num_nonzero"] = row["num_nonzero"] // (10 if row["method"] == "weight" else 1)
+    text = report.write(run_folder(few_rows)).read_text()
+    figure = re.search(r'<figure id="digits-resnet8-trade-off">(.*?)</figure>', text, flags=re.DOTALL)[1]
+    drawn = [Page(svg).texts["text"] for svg in re.findall(r"<svg.*?</svg>", figure, flags=re.DOTALL)]
+    of_parameters = [texts for texts in drawn if "Non-zero parameters" in texts]
+    assert of_parameters
+    for texts in of_parameters:
+        assert [text for text in texts if text.endswith(" k")] == ["5 k", "10 k", "20 k", "50 k"]
+    assert "mathdefault" not in figure
 
 
 def test_two_architectures_have_a_section_and_figures_each(run_folder, clean_rows, make_rows):
