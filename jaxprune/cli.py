@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import pathlib
 import shlex
 import sys
 import warnings
@@ -16,7 +17,7 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 TRACEBACK_VARIABLE = "JAXPRUNE_TRACEBACK"
 _USAGE = """usage: jaxprune COMMAND ...
 
-  run CONFIG.py [--out DIR] [--study.FIELD VALUE ...]   run a study, or what is left of it, and write its report;
+  run CONFIG [--out DIR]    [--study.FIELD VALUE ...]   run a study, or what is left of it, and write its report;
                                                         with --dry-run say what that takes
   report DIR [DIR ...]                                  write tables, figures and report.html from runs' rows
   evaluate CHECKPOINT ... --dataset NAME ...            models: clean and corrupted accuracy and calibration
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            COMMANDS[command](rest)
+            return COMMANDS[command](rest) or EXIT_OK
     except KeyboardInterrupt:
         sys.stderr.write("\njaxprune: interrupted; finished parts are kept, the same command continues\n")
         return EXIT_INTERRUPTED
@@ -58,7 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         return _complain(str(error) or repr(error))
-    return EXIT_OK
 
 
 def _loaded(module: str, name: str):
@@ -101,7 +101,7 @@ def _run(arguments: list[str]) -> None:
         """Run a study, or what is left of it, and write its report."""
 
         config: Positional[str] = "CONFIG.py"
-        """A Python file with get_config(), such as configs/digits.py."""
+        """A Python file with get_config(), or the name of a configuration that came with jaxprune, such as digits."""
         out: str = ""
         """The run folder; by default runs/ and the name of the configuration file."""
         shard: str = "1/1"
@@ -118,7 +118,10 @@ def _run(arguments: list[str]) -> None:
 
     named = arguments[0] if arguments and not arguments[0].startswith("-") else None
     if named is None and not {"-h", "--help"} & set(arguments):
-        raise ValueError("jaxprune run needs a configuration file first, such as: jaxprune run configs/digits.py")
+        raise ValueError(
+            "jaxprune run needs a configuration first: a Python file, or one that came with jaxprune "
+            f"({', '.join(_shipped_configs())})"
+        )
     default = {"study": _load_config(named)} if named else {}
     parsed = _parse(Run, "run", arguments, **default)
     out = epath.Path(parsed.out or f"runs/{epath.Path(parsed.config).stem}")
@@ -157,12 +160,33 @@ def _print_plan(config, out) -> None:
     sys.stdout.write(study.plan_text(config, arms, found[0]) + "\n")
 
 
+def _shipped_configs() -> dict[str, pathlib.Path]:
+    """Returns the configurations that came with jaxprune, by name: in a wheel, or beside the package in a checkout."""
+    package = pathlib.Path(__file__).parent
+    installed = package / "configs"
+    folder = installed if installed.is_dir() else package.parent / "configs"
+    return {file.stem: file for file in sorted(folder.glob("*.py"))}
+
+
+def _config_path(path: str) -> str:
+    """Returns `path`, or where there is no such file, that of the shipped configuration: digits, configs/digits.py."""
+    if os.path.exists(path):
+        return path
+    shipped, (folder, name) = _shipped_configs(), os.path.split(path)
+    name = name.removesuffix(".py")
+    if folder not in ("", "configs") or name not in shipped:
+        raise FileNotFoundError(
+            f"no configuration file at {path}; give one, or the name of one that came with jaxprune: "
+            f"{', '.join(shipped)}"
+        )
+    return str(shipped[name])
+
+
 def _load_config(path: str):
-    """Returns what `get_config()` of a Python file returns."""
+    """Returns what `get_config()` of a Python file, or of a shipped configuration, returns."""
     from jaxprune import study
 
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"no configuration file at {path}; give one such as configs/digits.py")
+    path = _config_path(path)
     specification = importlib.util.spec_from_file_location("jaxprune_config", path)
     if specification is None:
         raise ValueError(f"{path} is no Python file; give one that defines get_config(), such as configs/digits.py")
@@ -670,22 +694,43 @@ def _image_file(path: str):
         raise ValueError(f"{path} is no image that Pillow can read; give a PNG or JPEG file") from error
 
 
-def _doctor(arguments: list[str]) -> None:
-    @dataclasses.dataclass
-    class Doctor:
-        """Show devices, versions, data, and what is missing."""
-
-    _parse(Doctor, "doctor", arguments)
-    from rich.console import Console
-    from rich.table import Table
+def _doctor(arguments: list[str]) -> int:
+    # Nothing but the standard library and JAX: what is missing should not keep it from saying so.
+    import argparse
+    import textwrap
 
     from jaxprune import doctor
 
-    table = Table("what", "found", "to do", title="jaxprune doctor")
-    for finding in doctor.examine():
-        style = "red" if finding.advice else None
-        table.add_row(finding.subject, finding.found, finding.advice, style=style)
-    Console().print(table)
+    parser = argparse.ArgumentParser(
+        "jaxprune doctor",
+        description="Show versions, devices, data, caches and what is missing. Exit code 1 if something is wrong.",
+    )
+    parser.add_argument("--expect", choices=doctor.PLATFORMS, help="say what is wrong if JAX uses another platform")
+    parser.add_argument("--data-dir", help="where prepared data sets lie; by default where TFDS looks")
+    options = parser.parse_args(arguments)
+    findings = doctor.examine(expect=options.expect, data_dir=options.data_dir)
+    wrong = sum(finding.is_wrong for finding in findings)
+    summary = f"{wrong} to put right" if wrong else "nothing is wrong"
+    try:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+    except ModuleNotFoundError:
+        for finding in findings:
+            mark = "!" if finding.is_wrong else " "
+            sys.stdout.write(f"{mark} {finding.subject}: {finding.found}\n")
+            if finding.advice:
+                sys.stdout.write(textwrap.indent(finding.advice, "      ") + "\n")
+        sys.stdout.write(summary + "\n")
+    else:
+        table = Table("what", "found", "to do", title="jaxprune doctor")
+        for finding in findings:
+            cells = map(escape, (finding.subject, finding.found, finding.advice))
+            table.add_row(*cells, style="red" if finding.is_wrong else None)
+        console = Console()
+        console.print(table)
+        console.print(summary)
+    return EXIT_FAILED if wrong else EXIT_OK
 
 
 COMMANDS = {

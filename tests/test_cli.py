@@ -33,7 +33,7 @@ def saved(tmp_path_factory):
 
 BAD_INPUT = {
     "unknown command": (["prun"], "unknown command 'prun'; known: run, report, evaluate, compare, prune"),
-    "no config": (["run"], "jaxprune run needs a configuration file first"),
+    "no config": (["run"], "jaxprune run needs a configuration first"),
     "missing config": (["run", "configs/none.py"], "no configuration file at configs/none.py"),
     "not python": (["run", "README.md"], "README.md is no Python file"),
     "unknown data set": (["run", "configs/digits.py", "--study.data.name", "digit"], "unknown data set 'digit'; known"),
@@ -202,15 +202,19 @@ def test_prune_refuses_what_it_cannot_do(saved, tmp_path, options, message, caps
     assert not (tmp_path / "x").exists()
 
 
-def test_doctor_names_devices_versions_and_data(capsys, monkeypatch, tmp_path):
-    (tmp_path / "cifar10").mkdir()
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
-    assert cli.main(["doctor"]) == 0
-    printed = capsys.readouterr().out
-    assert "8 x cpu" in printed
-    assert "cifar10" in printed
-    assert jax.__version__ in printed
+def test_shipped_configurations_are_found_by_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "digits.py", "configs/digits.py"):
+        assert cli._load_config(name).name == "digits"
+    (tmp_path / "digits.py").write_text(
+        "from jaxprune.study import StudyConfig as C\nget_config = lambda: C(name='own')\n"
+    )
+    assert cli._load_config("digits.py").name == "own"
+    for name in ("digit", "elsewhere/digits.py"):
+        with pytest.raises(
+            FileNotFoundError, match=f"no configuration file at {name}; .* cifar10_pretrained, digits, "
+        ):
+            cli._load_config(name)
 
 
 def test_help_lists_the_commands_and_a_studys_fields(capsys):

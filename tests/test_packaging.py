@@ -51,7 +51,8 @@ def files_of_the_package():
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = {name for name in wheel.namelist() if not name.startswith(f"{DIST_INFO}/")}
-    assert names == files_of_the_package()
+    configs = {f"jaxprune/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
+    assert names == files_of_the_package() | configs
     assert {"jaxprune/py.typed", "jaxprune/cli.py"} <= names
 
 
@@ -66,10 +67,10 @@ def test_the_wheel_says_what_it_is(wheel):
 
 def test_the_wheel_runs_where_the_repository_is_not(wheel, tmp_path):
     wheel.extractall(tmp_path)
-    code = "import jaxprune, jaxprune.report.page; print(jaxprune.__file__)"
+    code = "import jaxprune.report.page, jaxprune.cli as c; print(c.__file__, c._load_config('configs/digits.py').name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / "jaxprune" / "__init__.py")
+    assert done.stdout.split() == [str(tmp_path / "jaxprune" / "cli.py"), "digits"]
 
 
 def test_the_sdist_holds_the_tests_and_the_configurations(built):
