@@ -4,11 +4,14 @@
     python benchmarks/page.py --out page.md --areas metrics       some of it
     python benchmarks/page.py --out page.md --quick               tiny, to try the scripts: its numbers mean nothing
 
-A library that is not installed, or a script that fails, is named on the page.
+A library that is not installed, or a script that fails, is named on the page. Where matplotlib is installed the page
+begins with a picture of all comparisons, `images/<name of the page>.png` beside it.
 """
 
 import argparse
 import importlib.metadata
+import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -79,6 +82,8 @@ AREAS = {
 # What the extra `bench` brings, by distribution.
 LIBRARIES = ("torch", "torchmetrics", "netcal", "relplot", "scikit-learn", "scipy", "opencv-python-headless", "pillow")
 
+COLOUR = "#0072b2"
+
 
 class Result(NamedTuple):
     """What a script wrote, and why it stopped, if it failed."""
@@ -101,9 +106,13 @@ def run(script: pathlib.Path, arguments: str) -> Result:
     return Result(lines, None if lines else "it measured nothing")
 
 
-def page(areas: dict[str, Area], results: dict[str, list[tuple[Run, Result]]], *, quick: bool) -> str:
-    """Returns the page as Markdown."""
+def page(
+    areas: dict[str, Area], results: dict[str, list[tuple[Run, Result]]], *, quick: bool, picture: str | None = None
+) -> str:
+    """Returns the page as Markdown; `picture` is the path, seen from the page, of what `draw` returned."""
     parts = ["# Benchmarks", _head(results, quick), _libraries()]
+    if picture:
+        parts.append(f"![How many times as fast as the other side, with quartiles]({picture})")
     for name, area in areas.items():
         parts += [f"## {area.title}", area.about]
         for each, result in results[name]:
@@ -111,8 +120,7 @@ def page(areas: dict[str, Area], results: dict[str, list[tuple[Run, Result]]], *
             parts.append(_code(f"python benchmarks/{each.script} {arguments}".rstrip()))
             if result.failure:
                 parts.append(f"**`{each.script}` did not finish:** {_cell(result.failure)}")
-            measured = [line for line in result.lines if "absent" not in line]
-            if measured:
+            if measured := _measured(result):
                 parts.append(_table(measured))
             parts += [
                 f"**Not measured:** {line['name']} against {line['against']}: {_cell(line['absent'])}."
@@ -158,8 +166,8 @@ def _table(lines: list[dict]) -> str:
             _quantity(line["ours"], line),
             _quantity(line["theirs"], line),
             _cell(line["against"]),
-            f"**{median:.3g}**",
-            f"{lower:.3g} to {upper:.3g}",
+            f"**{_digits(median)}**",
+            f"{_digits(lower)} to {_digits(upper)}" if line["pairs"] > 1 else "",
             str(line["pairs"]),
         )
         rows.append(f"| {' | '.join(cells)} |")
@@ -169,7 +177,49 @@ def _table(lines: list[dict]) -> str:
 def _quantity(seconds: float, line: dict) -> str:
     if line["work"]:
         return f"{line['work'] / seconds:,.0f} {line['unit']}/s"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    return f"{_digits(seconds)} s" if seconds >= 1 else f"{_digits(1000 * seconds)} ms"
+
+
+def _digits(value: float) -> str:
+    """Returns a number with three digits, those that say it was exactly 1.00 too."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _measured(result: Result) -> list[dict]:
+    return [line for line in result.lines if "absent" not in line]
+
+
+def draw(areas: dict[str, Area], results: dict[str, list[tuple[Run, Result]]]) -> bytes | None:
+    """Returns a PNG of how many times as fast every comparison found ours; None without matplotlib or comparisons."""
+    groups = {
+        area.title: [line for _, result in results[name] for line in _measured(result)] for name, area in areas.items()
+    }
+    groups = {title: lines for title, lines in groups.items() if lines}
+    if importlib.util.find_spec("matplotlib") is None or not groups:
+        return None
+    from matplotlib.figure import Figure
+
+    heights = [len(lines) + 1 for lines in groups.values()]
+    figure = Figure(figsize=(8.5, 0.19 * sum(heights) + 0.6), layout="constrained")
+    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, (title, lines) in zip(panels, groups.items(), strict=True):
+        for height, line in enumerate(lines):
+            lower, median, upper = line["times_as_fast"]
+            panel.plot([lower, upper], [height, height], color=COLOUR, linewidth=1.5)
+            panel.plot(median, height, "o", color=COLOUR, markersize=4)
+        panel.axvline(1, color="black", linewidth=0.8)
+        panel.set_yticks(range(len(lines)), [f"{line['name']}; {line['against']}" for line in lines], fontsize=7)
+        panel.set_ylim(len(lines) - 0.4, -0.6)
+        panel.set_xscale("log")
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.grid(axis="x", color="0.87")
+        panel.set_title(title, fontsize=9, loc="left")
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.tick_params(axis="y", length=0)
+    panels[-1].set_xlabel("times as fast as the other side (right of the line: faster)", fontsize=8)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    return picture.getvalue()
 
 
 def _cell(text: str) -> str:
@@ -180,11 +230,11 @@ def _code(command: str) -> str:
     return f"```sh\n{command}\n```"
 
 
-def write(path: pathlib.Path, text: str) -> None:
-    """Writes the page, whole or not at all."""
+def write(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 
@@ -203,7 +253,10 @@ def main(arguments: list[str] | None = None) -> int:
             chosen = each.quick if options.quick else each.arguments
             sys.stderr.write(f"\n{each.script} {chosen}\n")
             results[name].append((each, run(HERE / each.script, chosen)))
-    write(options.out, page(areas, results, quick=options.quick))
+    picture, place = draw(areas, results), pathlib.PurePosixPath("images", f"{options.out.stem}.png")
+    if picture:
+        write(options.out.parent / place, picture)
+    write(options.out, page(areas, results, quick=options.quick, picture=str(place) if picture else None).encode())
     failed = [each.script for found in results.values() for each, result in found if result.failure]
     sys.stderr.write(f"\nwritten: {options.out}{'; failed: ' + ', '.join(failed) if failed else ''}\n")
     return 1 if failed else 0

@@ -164,8 +164,12 @@ def _prepared(folder: epath.Path) -> str:
     return f"{folder.name} {infos[-1].parent.name}{unreadable}"
 
 
+def _cache_folder() -> str | None:
+    return jax.config.jax_compilation_cache_dir
+
+
 def _compilation_cache() -> Finding:
-    subject, place = "compilation cache", jax.config.jax_compilation_cache_dir
+    subject, place = "compilation cache", _cache_folder()
     if not place:
         advice = "JAX_COMPILATION_CACHE_DIR=DIR keeps compiled programs between runs"
         return Finding(subject, "none: every process compiles anew", advice)

@@ -54,8 +54,8 @@ def test_a_page_shows_medians_of_pairs_and_names_what_is_missing(page, scripts, 
     assert "failed: bad.py, empty.py" in capfd.readouterr().err
     text = out.read_text()
     # The quotients are 3, 4, 2 and 6: not the quotient of the medians, 8/3.
-    assert "| a \\| sort | 3 s | 8 s | theirs | **3.5** | 2.75 to 4.5 | 4 |" in text
-    assert "| forward | 2,000 images/s | 4,000 images/s | PyTorch | **0.5** | 0.5 to 0.5 | 1 |" in text
+    assert "| a \\| sort | 3.00 s | 8.00 s | theirs | **3.50** | 2.75 to 4.50 | 4 |" in text
+    assert "| forward | 2,000 images/s | 4,000 images/s | PyTorch | **0.500** |  | 1 |" in text
     assert "**Not measured:** smooth ECE against relplot: No module named 'relplot'." in text
     assert "```sh\npython benchmarks/good.py --rounds 2\n```" in text
     assert "**`bad.py` did not finish:** ValueError: no \\| memory" in text
@@ -63,7 +63,16 @@ def test_a_page_shows_medians_of_pairs_and_names_what_is_missing(page, scripts, 
     assert text.count("a \\| sort") == 2  # what a script had measured before it failed is shown
     assert "mean nothing" not in text
     assert re.search(r"Measured \d{4}-\d\d-\d\d on .*cores, JAX \d", text)
-    assert [path.name for path in out.parent.iterdir()] == ["page.md"]
+    assert "](images/page.png)" in text
+    assert sorted(str(path.relative_to(out.parent)) for path in out.parent.rglob("*.*")) == [
+        "images/page.png",
+        "page.md",
+    ]
+
+
+def test_there_is_no_picture_of_nothing(page):
+    area = page.Area("Speed", "", (page.Run("bad.py", "", ""),))
+    assert page.draw({"speed": area}, {"speed": [(area.runs[0], page.Result([], "no memory"))]}) is None
 
 
 def test_libraries_that_are_absent_are_named(page, monkeypatch):

@@ -71,6 +71,8 @@ def run(count, out, behaviour="works", timeout=200):
         "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
+        # A killed process must not leave half an entry to the other tests.
+        "JAX_ENABLE_COMPILATION_CACHE": str(behaviour == "works").lower(),
     }
     arguments = [str(count), str(free_port()), str(out), behaviour]
     processes = []

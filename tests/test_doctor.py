@@ -105,14 +105,12 @@ def test_every_extra_is_looked_at():
     assert set(doctor._WHAT_FOR) == set(extras)
 
 
-def test_the_compilation_cache_is_measured(tmp_path):
-    assert "none" in findings()["compilation cache"].found
+def test_the_compilation_cache_is_measured(monkeypatch, tmp_path):
     (tmp_path / "program").write_bytes(bytes(2**20))
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-    try:
-        assert findings()["compilation cache"].found == f"{tmp_path}: 1 files, 1.0 MiB"
-    finally:
-        jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setattr(doctor, "_cache_folder", lambda: str(tmp_path))
+    assert findings()["compilation cache"].found == f"{tmp_path}: 1 files, 1.0 MiB"
+    monkeypatch.setattr(doctor, "_cache_folder", lambda: None)
+    assert "none" in findings()["compilation cache"].found
 
 
 def test_it_needs_no_package_of_the_study_extra(monkeypatch, capsys):

@@ -2,9 +2,11 @@
 
 import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 
 import pytest
@@ -16,7 +18,16 @@ PACKAGE = ROOT / "jaxprune"
 DIST_INFO = f"jaxprune-{jaxprune.__version__}.dist-info"
 IN_SDIST = ("jaxprune/cli.py", "configs/digits.py", "tests/test_packaging.py", "conftest.py", "Makefile", "LICENSE")
 
-pytestmark = pytest.mark.slow
+
+def test_the_oldest_versions_that_are_tested_are_those_that_are_admitted():
+    """`make test-oldest` installs tests/oldest.txt."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    lowest = dict(re.fullmatch(r"([\w-]+).*>=([\d.]+)", line).groups() for line in wanted if ">=" in line)
+    tested = dict(line.split("==") for line in (ROOT / "tests" / "oldest.txt").read_text().splitlines() if "==" in line)
+    assert tested.pop("jaxlib") == tested["jax"]
+    assert tested.keys() == lowest.keys()
+    for name, version in tested.items():
+        assert re.fullmatch(rf"{re.escape(lowest[name])}(\.0)*", version), name
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +60,7 @@ def files_of_the_package():
     }
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = {name for name in wheel.namelist() if not name.startswith(f"{DIST_INFO}/")}
     configs = {f"jaxprune/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
@@ -56,6 +68,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {"jaxprune/py.typed", "jaxprune/cli.py"} <= names
 
 
+@pytest.mark.slow
 def test_the_wheel_says_what_it_is(wheel):
     metadata = wheel.read(f"{DIST_INFO}/METADATA").decode()
     assert f"Version: {jaxprune.__version__}\n" in metadata
@@ -65,6 +78,7 @@ def test_the_wheel_says_what_it_is(wheel):
     assert "jaxprune = jaxprune.cli:main" in wheel.read(f"{DIST_INFO}/entry_points.txt").decode()
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_where_the_repository_is_not(wheel, tmp_path):
     wheel.extractall(tmp_path)
     code = "import jaxprune.report.page, jaxprune.cli as c; print(c.__file__, c._load_config('configs/digits.py').name)"
@@ -73,6 +87,7 @@ def test_the_wheel_runs_where_the_repository_is_not(wheel, tmp_path):
     assert done.stdout.split() == [str(tmp_path / "jaxprune" / "cli.py"), "digits"]
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_the_tests_and_the_configurations(built):
     (path,) = built.glob("jaxprune-*.tar.gz")
     with tarfile.open(path) as archive:

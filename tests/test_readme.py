@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 
 import pytest
 
@@ -118,9 +119,41 @@ def test_the_badge_opens_the_notebook_of_the_repository(tidy):
     assert json.loads(tidy.tidied(once, tidy.BY_HAND))["cells"][0]["source"][0] == f"{tidy.BY_HAND}\n"
 
 
-def test_the_commands_of_the_readme_exist():
+class Accepted(Exception):
+    """The command line was understood."""
+
+
+def commands_of(page):
+    """Returns the arguments of every jaxprune command in a page's shell blocks, placeholders filled in."""
+    blocks = re.findall(r"^```(?:sh|bash)\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    lines = re.findall(r"(?:^|/bin/)jaxprune (.+)$", "\n".join(blocks).replace("\\\n", " "), flags=re.M)
+    return [shlex.split(line.rstrip("'"), comments=True) for line in lines]
+
+
+PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if commands_of(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_command_line_understands_the_commands_of_a_page(page, monkeypatch):
+    from jaxprune import cli, doctor
+
+    parse = cli._parse
+
+    def only_parse(*arguments, **defaults):
+        parse(*arguments, **defaults)
+        raise Accepted
+
+    def accept(**options):
+        raise Accepted
+
+    monkeypatch.setattr(cli, "_parse", only_parse)
+    monkeypatch.setattr(doctor, "examine", accept)
+    for command, *arguments in commands_of(page):
+        with pytest.raises(Accepted):
+            cli.COMMANDS[command](arguments)
+
+
+def test_the_readme_shows_every_command():
     from jaxprune import cli
 
-    commands = set(re.findall(r"^jaxprune (\w+)", (ROOT / "README.md").read_text(), flags=re.M))
-    assert commands
-    assert commands <= set(cli.COMMANDS)
+    assert {command for command, *_ in commands_of(ROOT / "README.md")} == set(cli.COMMANDS)

@@ -118,8 +118,13 @@ def test_thirty_kills_of_two_processes_leave_the_table_of_one_quiet_run(tmp_path
     config, out, quiet = tmp_path / "small.py", tmp_path / "run", tmp_path / "quiet"
     config.write_text(f"from jaxprune.study import *\ndef get_config():\n    return {SMALL!r}\n")
     command = [sys.executable, "-m", "jaxprune", "run", str(config), "--out"]
-    # Compiled programs are kept, or the processes would spend their lives compiling.
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    # Compiled programs are kept, or the processes would spend their lives compiling; in a folder of their own, for they
+    # may die while they write an entry.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_COMPILATION_CACHE_MAX_SIZE": "-1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     environment = os.environ | cache | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     subprocess.run([*command, str(quiet)], env=environment, check=True, capture_output=True)
     moments = random.Random(0)
@@ -134,7 +139,8 @@ def test_thirty_kills_of_two_processes_leave_the_table_of_one_quiet_run(tmp_path
             time.sleep(0.02)
             for place, life in enumerate(lives):
                 if life.process.poll() is not None:  # it found everything done
-                    assert life.process.returncode == 0, life.process.communicate()[1]
+                    said = life.process.communicate()[1]
+                    assert life.process.returncode == 0, said
                 elif life.is_over():
                     life.kill()
                     done_at_kills.append(num_parts(out))

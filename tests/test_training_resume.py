@@ -358,6 +358,7 @@ def _kill_and_resume(folder: pathlib.Path) -> dict:
     from jaxprune.training import loop
 
     jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
+    jax.config.update("jax_compilation_cache_max_size", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

@@ -180,5 +180,5 @@ def test_intervals_cover_as_often_as_they_say():
     assert 0.93 <= coverage(mean_correct, float(correct.mean())) <= 0.97
     assert 0.93 <= coverage(mean_squared, float(squared.mean())) <= 0.97
     # The truth of both calibration errors is 0.05; the binned one is biased, and its bootstrap twice.
-    assert coverage(binned, 0.05, size=300) < 0.5
-    assert coverage(debiased, 0.05, size=300) > 0.85
+    assert coverage(binned, 0.05, problems=100) < 0.5
+    assert coverage(debiased, 0.05, problems=250) > 0.85
