@@ -22,13 +22,14 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, TypeVar
 
 import filelock
 from etils import epath
 
 LOCKS_FOLDER = ".locks"
+Item = TypeVar("Item")
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
 _AT_CWD, _RENAME_EXCHANGE = -100, 2  # of Linux's fcntl.h and fs.h
 
@@ -49,25 +50,47 @@ def check_output(path, *, what: str, is_ours: Callable[[epath.Path], bool] | Non
       NotADirectoryError: the path leads through a file.
       PermissionError: the folder that would hold it cannot be written.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"the path of the {what} is a {type(path).__name__}; give a string or a path")
-    # pathlib turns "" into the current folder, whose content would then be replaced.
-    if not os.fspath(path).strip() or "\0" in os.fspath(path):
-        raise ValueError(f"the path of the {what} is {os.fspath(path)!r}; give a name (is a shell variable unset?)")
-    path = epath.Path(path)
-    if is_remote(path):
-        is_there = path.exists()
-    else:
-        parent = next(each for each in [*path.absolute().parents] if os.path.lexists(each))
-        if not parent.is_dir():
-            raise NotADirectoryError(f"the {what} cannot be written to {path}: {parent} is a file; give another path")
-        if not os.access(parent, os.W_OK):
-            raise PermissionError(f"the {what} cannot be written to {path}: no permission to write into {parent}")
-        is_there = os.path.lexists(path)
-    if is_there and (is_ours is None or not is_ours(path)):
+    path = named(path, what=what)
+    if not is_remote(path):
+        _check_writable(path, path.absolute().parents, what)
+    if is_there(path) and (is_ours is None or not is_ours(path)):
         kept = "" if is_ours is None else f" and is no {what} that jaxprune wrote"
         raise FileExistsError(f"{path} exists already{kept}; give another path, or move away what is there")
     return path
+
+
+def check_folder(path, *, what: str) -> epath.Path:
+    """Returns the path of a folder to write into, which may be there already, with other things in it.
+
+    Raises:
+      TypeError: not a path.
+      ValueError: an empty path, as from an unset shell variable.
+      NotADirectoryError: a file is there, or the path leads through one.
+      PermissionError: nothing can be written there.
+    """
+    path = named(path, what=what)
+    if not is_remote(path):
+        _check_writable(path, (path.absolute(), *path.absolute().parents), what)
+    return path
+
+
+def named(path, *, what: str) -> epath.Path:
+    """Returns a path that somebody has given.
+
+    Raises:
+      TypeError: not a path.
+      ValueError: an empty path, as from an unset shell variable: pathlib turns it into the current folder.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"the path of the {what} is a {type(path).__name__}; give a string or a path")
+    if not os.fspath(path).strip() or "\0" in os.fspath(path):
+        raise ValueError(f"the path of the {what} is {os.fspath(path)!r}; give a name (is a shell variable unset?)")
+    return epath.Path(path)
+
+
+def is_there(path) -> bool:
+    """Returns whether anything has a name, be it a symbolic link that leads nowhere."""
+    return epath.Path(path).exists() if is_remote(path) else os.path.lexists(path)
 
 
 def write(path, content: bytes | str, *, exclusive: bool = False) -> None:
@@ -95,7 +118,7 @@ def writing(path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
         path.write_bytes(buffer.getvalue())
         return
     path = epath.Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = _temporary_name(path)
     try:
         with io.BufferedRandom(_RawFile(temporary, "x+")) as file:
@@ -123,7 +146,7 @@ def writing_folder(path, *, replace: bool = False) -> Iterator[epath.Path]:
       FileExistsError: something is at `path` when the block ends, and may not be replaced.
     """
     path = epath.Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = _temporary_name(path)
     temporary.mkdir()
     try:
@@ -180,6 +203,32 @@ def lock(folder, name: str, *, wait: bool) -> Iterator[bool]:
         held.release()
 
 
+def do_each(
+    folder,
+    items: Iterable[Item],
+    *,
+    name: Callable[[Item], str],
+    is_done: Callable[[Item], bool],
+    do: Callable[[Item], None],
+    on_wait: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Calls `do` for the items that are not done, each under its lock in `folder`, so that processes share the work.
+
+    First come those that no other process is at, then, waiting, the rest: what another has done meanwhile is left
+    alone; what it began and did not end, because it died, is done here.
+    """
+    items = list(items)
+    for wait in (False, True):
+        for item in items:
+            if is_done(item):
+                continue
+            if wait:
+                on_wait(name(item))
+            with lock(folder, name(item), wait=wait) as mine:
+                if mine and not is_done(item):
+                    do(item)
+
+
 def checksum(content: bytes | str) -> str:
     """Returns the SHA-256 of bytes, or of a text as UTF-8, in hexadecimal."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
@@ -214,9 +263,35 @@ class _RawFile(io.FileIO):
         return written
 
 
+def _check_writable(path: epath.Path, folders: Iterable[epath.Path], what: str) -> None:
+    """Raises an OSError unless the first of the folders that is there can be written into."""
+    folder = next(each for each in folders if os.path.lexists(each))
+    if not folder.is_dir():
+        raise NotADirectoryError(f"the {what} cannot be written to {path}: {folder} is a file; give another path")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"the {what} cannot be written to {path}: no permission to write into {folder}")
+
+
+def _make_folder(path: epath.Path) -> None:
+    """Makes a folder and what is missing above it; their names are on the disk when it returns."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        _sync_folder(each.parent)
+
+
+def _host() -> str:
+    """Returns a name of where this process's number means it: of the host and, in a container, of its processes."""
+    try:
+        processes = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        processes = 0
+    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{socket.gethostname()}-{processes}")
+
+
 def _temporary_name(path: epath.Path) -> epath.Path:
     """Returns a new name beside `path`, after deleting what dead processes of this host left there for it."""
-    host = re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())
+    host = _host()
     for name in os.listdir(path.parent):
         found = _TEMPORARY.fullmatch(name)
         if found and found["name"] == path.name and found["host"] == host and not _is_alive(int(found["process"])):
