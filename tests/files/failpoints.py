@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 
@@ -32,6 +33,17 @@ def stop_at(number, how="exception"):
         files._moment = original
 
 
+@contextlib.contextmanager
+def small_files(limit_bytes):
+    """Lets no file of this process grow beyond a size, as a full disk would not; None for no limit."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before if limit_bytes is None else (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def moments_of(work):
     """Returns the moments that `work()` goes through when nothing stops it."""
     with stop_at(None) as seen:
@@ -39,16 +51,18 @@ def moments_of(work):
     return seen
 
 
-def killed_at_every_moment(folder, code, count):
+def killed_at_every_moment(folder, code, count, before="pass"):
     """Runs `code` in forked processes that die at moments 1 to `count`; `{folder}/<number>` is its working folder.
 
-    `code` is Python source; it runs once without a stop in `{folder}/0`. Yields (number, folder, exit code).
+    `code` is Python source; it runs once without a stop in `{folder}/0`. `before` is source that runs first, once, in
+    the process that forks; `code` sees its names. Yields (number, folder, exit code).
     """
     root = pathlib.Path(folder)
     program = f"""
 import os, sys
 sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
 import failpoints
+{before}
 def work():
 {chr(10).join("    " + line for line in code.splitlines())}
 for number in range({count} + 1):
