@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import textwrap
@@ -33,6 +34,17 @@ def stop_at(number, how="exception"):
         yield seen
     finally:
         files._moment = original
+
+
+@contextlib.contextmanager
+def small_files(limit_bytes):
+    """Lets no file of this process grow beyond a size, as a full disk would not; None for no limit."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before if limit_bytes is None else (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def moments_of(work):
@@ -78,18 +90,18 @@ def printed_by(process):
     return printed.splitlines()
 
 
-def killed_at_every_moment(folder, code, count, *, setup=""):
+def killed_at_every_moment(folder, code, count, before="pass"):
     """Runs `code` in forked processes that die at moments 1 to `count`; `{folder}/<number>` is its working folder.
 
-    `code` is Python source; it runs once without a stop in `{folder}/0`. What takes long, such as imports, is `setup`,
-    which runs once for all, and must not start JAX. Yields (number, folder, exit code).
+    `code` is Python source; it runs once without a stop in `{folder}/0`. `before` is source that runs first, once, in
+    the process that forks; `code` sees its names. Yields (number, folder, exit code).
     """
     root = pathlib.Path(folder)
     program = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from tests.files import failpoints
-{textwrap.dedent(setup)}
+{textwrap.dedent(before)}
 def work():
 {textwrap.indent(textwrap.dedent(code), "    ")}
 for number in range({count} + 1):

@@ -1,5 +1,6 @@
 """Files and folders are written whole or not at all, only where they may be, and one process at a time has a name."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -135,6 +136,39 @@ def test_an_empty_path_is_refused(path):
         files.check_output(path, what="checkpoint folder", is_ours=lambda path: True)
 
 
+@pytest.mark.parametrize("path", ["~", "~/net"])
+def test_a_home_folder_that_no_shell_has_replaced_is_refused(path):
+    with pytest.raises(ValueError, match=r"the path of the report is '~.*write the home folder out"):
+        files.check_output(path, what="report")
+
+
+@pytest.mark.parametrize("path", [".", ".."])
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch, path):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(FileExistsError, match="exists already"), files.writing_folder(path, replace=True):
+        pass
+    assert os.listdir(tmp_path) == ["here"]
+
+
+def no_space(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("call", ["fsync", "replace", "write"])
+def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path, kind, call, monkeypatch):
+    write, read = KINDS[kind]
+    write(tmp_path, "old")
+    with monkeypatch.context() as patch, failpoints.small_files(100 if call == "write" else None):
+        if call != "write":
+            patch.setattr(os, call, no_space)
+        with pytest.raises(OSError, match=r"file.* could not be written \((No space left on device|File too large)\)"):
+            write(tmp_path, "new" * 100)
+    assert read(tmp_path) == "old"
+    assert not leftovers(tmp_path)
+
+
 def test_what_is_there_is_replaced_only_if_recognised(tmp_path):
     (tmp_path / "theirs").write_text("mine, says the user")
     with pytest.raises(FileExistsError, match="exists already and is no report that jaxprune wrote; give another path"):
@@ -192,7 +226,10 @@ def test_only_leftovers_of_dead_processes_are_deleted(tmp_path):
     kept = [f".file.{host}-{os.getpid()}-00000000.tmp", f".file.elsewhere-{dead.pid}-00000000.tmp", ".file.notes.tmp"]
     for name in [*kept, f".file.{host}-{dead.pid}-00000000.tmp"]:
         (tmp_path / name).write_text("")
+    (tmp_path / f".other.{host}-{dead.pid}-00000000.tmp").mkdir()
     files.write(tmp_path / "file", "")
+    assert leftovers(tmp_path) == sorted([*kept, f".other.{host}-{dead.pid}-00000000.tmp"])
+    files.tidy(tmp_path)
     assert leftovers(tmp_path) == sorted(kept)
 
 
