@@ -14,7 +14,7 @@ from jaxprune.data import Dataset, StreamedDataset
 from jaxprune.evaluation._arguments import check_classifiers, check_images, check_options, fingerprint
 from jaxprune.evaluation._run import Group, Run, group_classifiers, measure
 from jaxprune.evaluation._streams import Streams
-from jaxprune.evaluation.examples import KeepExamples, check_file_names, examples_of, save_examples
+from jaxprune.evaluation.examples import KeepExamples, check_examples_paths, examples_of, save_examples
 from jaxprune.evaluation.plan import PlannedSet, plan_test_sets
 
 BATCH_SIZE = 1000
@@ -91,7 +91,7 @@ def evaluate(
     check_classifiers(classifiers)
     check_images(classifiers, dataset)
     if keep is not None:
-        check_file_names([*classifiers, *(each.name for each in planned)])
+        check_examples_paths(keep.folder, classifiers, [(each.name, each.severity) for each in planned])
     mesh = sharding.data_mesh(devices)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     model_axis = model_axis or ("loop" if on_cpu else "vmap")
