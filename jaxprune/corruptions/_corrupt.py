@@ -12,9 +12,9 @@ from jax import lax
 from jaxtyping import Array, UInt8
 
 from jaxprune.corruptions import _random
-from jaxprune.corruptions._image import to_uint8
+from jaxprune.corruptions.image import to_uint8
 from jaxprune.corruptions._jpeg import JPEG_METHODS, jpeg_round_trip, quantization_tables
-from jaxprune.corruptions._table import CORRUPTIONS
+from jaxprune.corruptions.table import CORRUPTIONS
 from jaxprune.corruptions.frost_textures import FrostTextures
 from jaxprune.corruptions.severities import PRESET_LIMITS_PX, PRESETS
 

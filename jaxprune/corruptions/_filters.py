@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxprune.corruptions._image import Image, Severity, at_severity
+from jaxprune.corruptions.image import Image, Severity, at_severity
 from jaxprune.corruptions._matrices import gaussian_taps
 
 # The largest fraction that is kept below a whole number: float32 holds 255 + this and truncates it to 255.

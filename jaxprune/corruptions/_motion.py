@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxprune.corruptions._image import Image, Severity, at_severity, pixels_at
+from jaxprune.corruptions.image import Image, Severity, at_severity, pixels_at
 
 # ImageMagick 6 (Q16) computes on 16 bits: 8-bit values times 257.
 _Q16_PER_BYTE = 257

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from jaxprune.corruptions import severities
-from jaxprune.corruptions._image import Severity, at_severity
+from jaxprune.corruptions.image import Severity, at_severity
 
 _CELL_BITS = 9
 _CELLS = 2**_CELL_BITS

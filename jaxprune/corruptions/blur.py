@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from jaxprune.corruptions import _random, severities
 from jaxprune.corruptions._filters import add_correction, gaussian_correction, kernel_correction
-from jaxprune.corruptions._image import (
+from jaxprune.corruptions.image import (
     Draws,
     Image,
     Severity,

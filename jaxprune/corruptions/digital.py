@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprune.corruptions import severities
-from jaxprune.corruptions._image import (
+from jaxprune.corruptions.image import (
     Draws,
     Image,
     Severity,

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxprune.corruptions import _random, severities
-from jaxprune.corruptions._image import Draws, Image, Severity, at_severity, bytes_of
+from jaxprune.corruptions.image import Draws, Image, Severity, at_severity, bytes_of
 from jaxprune.corruptions._poisson import poisson_counts
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxprune.corruptions import _random, severities
-from jaxprune.corruptions._image import (
+from jaxprune.corruptions.image import (
     Draws,
     Image,
     Plane,

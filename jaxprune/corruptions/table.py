@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxprune.corruptions import blur, digital, elastic, noise, spatter, weather
-from jaxprune.corruptions._image import draw_nothing
+from jaxprune.corruptions.image import draw_nothing
 
 
 class Corruption(NamedTuple):
