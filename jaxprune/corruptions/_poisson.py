@@ -36,8 +36,7 @@ def poisson_counts(
 
 def _offset(level, photons):
     """Returns the count of the first cell: 0, or half the cells below the mean."""
-    offset = photons * level // (_LEVELS - 1) - _CELLS // 2
-    return offset * (offset > 0)
+    return (photons * level // (_LEVELS - 1) - _CELLS // 2).clip(0)
 
 
 @functools.cache
