@@ -93,8 +93,8 @@ class Run:
     def corrupt(self, test_set: PlannedSet, images: Array, first_index: int) -> Array:
         """Returns the test set's version of a clean batch."""
         words = np.asarray(jax.random.key_data(test_set_key(self.key, test_set.name, test_set.severity)))
-        # Part of frost's compilation only.
-        textures = self.textures if test_set.name == "frost" else None
+        # Part of the compilation, so only where the corruption prepares something of them.
+        textures = None if corruption_room.CORRUPTIONS[test_set.name].prepare is None else self.textures
         place = {"name": test_set.name, "textures": textures, "mesh": self.mesh}
         return _programs.corrupt(words, images, np.int32(first_index), np.int32(test_set.severity), **place)
 

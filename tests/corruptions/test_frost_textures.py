@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxprune.corruptions import FrostTextures, corrupt
-from jaxprune.corruptions.frost_textures import _resize
 
 _NAMES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 
