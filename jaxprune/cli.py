@@ -3,9 +3,9 @@
 Bad input ends with one line on standard error and exit code 2; finished work stays.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
-import json
 import os
 import pathlib
 import shlex
@@ -92,7 +92,7 @@ def _run(arguments: list[str]) -> None:
     from etils import epath
     from tyro.conf import Positional
 
-    from jaxprune import distributed
+    from jaxprune import distributed, files
     from jaxprune.study import StudyConfig, unfinished
     from jaxprune.study import run as run_study
 
@@ -102,7 +102,7 @@ def _run(arguments: list[str]) -> None:
 
         config: Positional[str] = "CONFIG.py"
         """A Python file with get_config(), or the name of a configuration that came with jaxprune, such as digits."""
-        out: str = ""
+        out: str | None = None
         """The run folder; by default runs/ and the name of the configuration file."""
         shard: str = "1/1"
         """i/n runs every n-th (seed, arm) pair from the i-th: n jobs that share a run folder complete the study."""
@@ -124,7 +124,7 @@ def _run(arguments: list[str]) -> None:
         )
     default = {"study": _load_config(named)} if named else {}
     parsed = _parse(Run, "run", arguments, **default)
-    out = epath.Path(parsed.out or f"runs/{epath.Path(parsed.config).stem}")
+    out = files.named(f"runs/{epath.Path(parsed.config).stem}" if parsed.out is None else parsed.out, what="run folder")
     if parsed.dry_run:
         _print_plan(parsed.study, out)
         return
@@ -375,17 +375,11 @@ class _TestSetOptions:
         return {"corrupted": found}, 1 + len(found)
 
 
-_ROWS_FILE, _PROVENANCE_FILE, _EXAMPLES_DIR = "rows.jsonl", "evaluation.json", "examples"
-_EVALUATION_FORMAT_VERSION = 1
-
-
 def _evaluate(arguments: list[str]) -> None:
-    from etils import epath
     from tyro.conf import OmitArgPrefixes, Positional
 
     from jaxprune import evaluation
-    from jaxprune.corruptions import CORRUPTIONS
-    from jaxprune.study import provenance
+    from jaxprune.evaluation import folder
 
     @dataclasses.dataclass
     class Evaluate:
@@ -410,51 +404,57 @@ def _evaluate(arguments: list[str]) -> None:
         raise ValueError("jaxprune evaluate needs a checkpoint first, such as: jaxprune evaluate net.pt --dataset NAME")
     if options.keep_examples and options.out is None:
         raise ValueError("--keep-examples needs --out DIR, the folder to write into")
-    out = None if options.out is None else epath.Path(options.out)
-    if out is not None and (out / _ROWS_FILE).exists():
-        raise ValueError(f"{out / _ROWS_FILE} exists already; give --out a new folder, or delete it")
+    out = None if options.out is None else folder.check(options.out)
+    with folder.held(out) if out is not None else contextlib.nullcontext():
+        _evaluate_into(out, options, shlex.join(["jaxprune", "evaluate", *arguments]))
+
+
+def _evaluate_into(out, options, command: str) -> None:
+    """Evaluates, prints the tables and, unless `out` is None, writes into that folder, which is held."""
+    from jaxprune import evaluation, files
+    from jaxprune.corruptions import CORRUPTIONS
+    from jaxprune.evaluation import folder
+    from jaxprune.study import provenance
+
     selection, num_sets = options.test_sets.select(tuple(CORRUPTIONS), options.data.limit)
     dataset = options.data.load()
     paths = dict(zip(_checkpoint_names(options.checkpoints), options.checkpoints, strict=True))
     known = {"num_classes": dataset.num_classes, "mean": dataset.mean, "std": dataset.std}
     classifiers = {name: _load_classifier(path, options.torch, **known) for name, path in paths.items()}
+    record, claimed = {}, contextlib.nullcontext()
     if out is not None:
-        about = {
-            "format_version": _EVALUATION_FORMAT_VERSION,
-            "command": shlex.join(["jaxprune", "evaluate", *arguments]),
+        record = {
+            "command": command,
             **provenance.about_here(),
             "dataset": {"name": dataset.name, "split": dataset.split, "num_images": len(dataset)},
             "corrupted": options.test_sets.corrupted,
             "seed": None if options.test_sets.corrupted else options.test_sets.seed,
             "precision": options.compute_dtype,
             "batch_size": options.batch_size,
-            "checkpoints": {
-                name: {"path": path, "sha256": provenance.content_sha256(path)} for name, path in paths.items()
-            },
+            "checkpoints": {name: {"path": path, "sha256": files.checksum_of(path)} for name, path in paths.items()},
         }
+        claimed = folder.claimed(out, record)
     rows = []
-    _with_progress(
-        lambda on_progress: rows.extend(
-            evaluation.evaluate(
-                classifiers,
-                dataset,
-                **selection,
-                batch_size=options.batch_size,
-                compute_dtype=options.compute_dtype,
-                keep_examples=out / _EXAMPLES_DIR if options.keep_examples else None,
-                on_test_set=_counter(on_progress, num_sets),
+    with claimed:
+        _with_progress(
+            lambda on_progress: rows.extend(
+                evaluation.evaluate(
+                    classifiers,
+                    dataset,
+                    **selection,
+                    batch_size=options.batch_size,
+                    compute_dtype=options.compute_dtype,
+                    keep_examples=out / folder.EXAMPLES_FOLDER if options.keep_examples else None,
+                    on_test_set=_counter(on_progress, num_sets),
+                )
             )
         )
-    )
-    if out is not None:
-        provenance.write_atomically(out / _PROVENANCE_FILE, json.dumps(about, indent=2) + "\n")
-        # Last: where there are rows, everything else is there.
-        provenance.write_atomically(out / _ROWS_FILE, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-    for name, path in paths.items():
-        of_this = [row for row in rows if row["classifier"] == name]
-        _print_rows(of_this, f"{path} on {len(dataset)} {dataset.split} images of {dataset.name}")
-    if out is not None:
-        sys.stdout.write(f"rows: {out / _ROWS_FILE}\n")
+        for name, path in paths.items():
+            of_this = [row for row in rows if row["classifier"] == name]
+            _print_rows(of_this, f"{path} on {len(dataset)} {dataset.split} images of {dataset.name}")
+        if out is not None:
+            folder.finish(out, record, rows)
+            sys.stdout.write(f"rows: {out / folder.ROWS_FILE}\n")
 
 
 def _checkpoint_names(paths: tuple[str, ...]) -> list[str]:
@@ -607,9 +607,9 @@ def _corrupt(arguments: list[str]) -> None:
         dataset: str = "digits"
         """A data set name, such as cifar10 or digits."""
         out: str | None = None
-        """The folder to write; what is there already is kept."""
+        """The folder to write; what this command wrote there already is kept, anything else refused."""
         preview: str | None = None
-        """Draw one image under every corruption and severity into this file instead."""
+        """Draw one image under every corruption and severity into this file instead; replaces another preview only."""
         names: tuple[str, ...] | None = None
         """Corruptions; by default the 15 common ones, for a preview all."""
         severities: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -636,9 +636,14 @@ def _corrupt(arguments: list[str]) -> None:
         raise ValueError("jaxprune corrupt needs either --out DIR (write images) or --preview FILE.png (draw one)")
     import jax
 
-    from jaxprune import corrupted_sets, data, evaluation
+    from jaxprune import corrupted_sets, data, evaluation, files
 
-    default = COMMON_CORRUPTIONS if options.out else CORRUPTIONS
+    where = (
+        files.check_folder(options.out, what="folder of corrupted images")
+        if options.preview is None
+        else files.named(options.preview, what="gallery")
+    )
+    default = COMMON_CORRUPTIONS if options.preview is None else CORRUPTIONS
     names = tuple(options.names or default)
     evaluation.check_corruptions(names, options.severities)
     how = {
@@ -647,11 +652,11 @@ def _corrupt(arguments: list[str]) -> None:
         "frost_textures": FrostTextures.from_name(options.frost_textures),
     }
     source = {"name": options.dataset, "split": options.split, "data_dir": options.data_dir}
-    if options.preview:
-        where = corrupted_sets.draw_gallery(
+    if options.preview is not None:
+        corrupted_sets.draw_gallery(
             jax.random.key(options.seed),
             _image_file(options.image) if options.image else _image_of(source, options.index),
-            options.preview,
+            where,
             names=names,
             severities=options.severities,
             **how,
@@ -662,7 +667,7 @@ def _corrupt(arguments: list[str]) -> None:
     num_sets = len(names) * len(options.severities)
     _with_progress(
         lambda on_progress: corrupted_sets.write(
-            options.out,
+            where,
             dataset,
             seed=options.seed,
             names=names,
@@ -671,7 +676,7 @@ def _corrupt(arguments: list[str]) -> None:
             on_test_set=_counter(on_progress, num_sets),
         )
     )
-    sys.stdout.write(f"corrupted images: {options.out}\n")
+    sys.stdout.write(f"corrupted images: {where}\n")
 
 
 def _image_of(source: dict, index: int):

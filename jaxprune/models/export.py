@@ -6,6 +6,7 @@ from etils import epath
 from jax import export as jax_export
 
 from jaxprune.models.classifier import Classifier
+from jaxprune.models.finite import check_finite
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -23,8 +24,10 @@ def export_stablehlo(path, classifier: Classifier, *, image_size: int | None = N
       image_size: pixels per side; by default the one that the architecture states.
 
     Raises:
-      ValueError: no image size is known, or the classifier cannot take images of that size.
+      ValueError: no image size is known, or the classifier cannot take images of that size; a parameter or statistic
+        that is not finite.
     """
+    check_finite(classifier, classifier.name)
     image_size = image_size or classifier.image_size
     if image_size is None:
         raise ValueError(f"{classifier.name} does not state its image_size; give image_size=, the pixels per side")
@@ -51,7 +54,8 @@ def export_stablehlo(path, classifier: Classifier, *, image_size: int | None = N
 def load_stablehlo(path):
     """Returns the jitted function `images -> logits` that `export_stablehlo` wrote.
 
-    The function raises a ValueError for images of another shape or type than it was exported for.
+    The function raises a ValueError for images of another shape or type than it was exported for. The weights are
+    constants of its program and are not looked at: those in a file that `export_stablehlo` wrote are finite.
 
     Raises:
       FileNotFoundError: no such file; ValueError: it holds no exported classifier.

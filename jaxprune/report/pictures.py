@@ -15,16 +15,19 @@
 import base64
 import io
 import itertools
-import zipfile
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
-from jaxprune.report.damage import Exemplars
+from jaxprune import npz
+
+if TYPE_CHECKING:  # a study reads the file's name and form from here, without the libraries of a report
+    from jaxprune.report.damage import Exemplars
 
 FILE = "images.npz"
+_DIMENSIONS = {"index": 1, "images": 4, "class_names": 1, "gallery_index": 1, "gallery_sets": 1, "gallery_images": 5}
 MAX_EXEMPLARS, GALLERY_IMAGES, GALLERY_SETS = 24, 4, 7
 # Small images are shown enlarged by whole pixels, so that they stay what the network saw.
 SHOWN_PIXELS = 96
@@ -43,11 +46,7 @@ def read(run_dir: epath.PathLike | None) -> Pictures:
     path = None if run_dir is None else epath.Path(run_dir) / FILE
     if path is None or not path.exists():
         return Pictures({}, {}, ())
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, the report is written without images then") from None
+    content = npz.read(path, cure="delete it, the report is written without images then")
     _check(content, path)
     exemplars = dict(zip(map(int, content.get("index", ())), content.get("images", ()), strict=True))
     sets = [str(name) for name in content.get("gallery_sets", ())]
@@ -89,7 +88,7 @@ def wanted(run_dir: epath.PathLike) -> dict[str, Any]:
     }
 
 
-def ordered(exemplars: Exemplars) -> list[int]:
+def ordered(exemplars: "Exemplars") -> list[int]:
     """Returns the places of the exemplars in the test set, those first that the dense networks had right."""
     right = exemplars.dense_prediction == exemplars.labels
     return exemplars.index[np.argsort(~right, kind="stable")].tolist()
@@ -111,9 +110,11 @@ def _check(content: dict[str, Any], path: epath.Path) -> None:
         return content[name].shape if name in content else (0,)
 
     images = [content[name] for name in ("images", "gallery_images") if name in content]
-    whole = all(each.dtype == np.uint8 and each.shape[-1] in (1, 3) for each in images)
-    fits = shape("index")[0] == shape("images")[0] and shape("gallery_index")[0] == shape("gallery_images")[0]
-    sets = shape("gallery_sets")[0] == (shape("gallery_images")[1] if "gallery_images" in content else 0)
-    if not (whole and fits and sets):
+    whole = all(each.ndim == _DIMENSIONS.get(name) for name, each in content.items())
+    whole = whole and all(each.dtype == np.uint8 and each.shape[-1] in (1, 3) for each in images)
+    whole = whole and all(content[name].dtype.kind == "i" for name in ("index", "gallery_index") if name in content)
+    fits = whole and shape("index")[0] == shape("images")[0] and shape("gallery_index")[0] == shape("gallery_images")[0]
+    fits = fits and shape("gallery_sets")[0] == (shape("gallery_images")[1] if "gallery_images" in content else 0)
+    if not fits:
         shapes = {name: list(each.shape) for name, each in content.items()}
         raise ValueError(f"{path} holds arrays that do not fit each other, {shapes}; see jaxprune.report.pictures")
