@@ -77,7 +77,7 @@ def test_a_classifier_that_returns_nan_is_kept_as_such(nets, digits, tmp_path):
     broken = nets["net0"].replace(params=jax.tree.map(lambda leaf: leaf * np.nan, nets["net0"].params))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        evaluation.evaluate({"broken": broken}, digits, corruptions=(), keep_examples=tmp_path)
+        evaluation.evaluate({"broken": broken}, digits, corruptions=(), keep_examples=tmp_path, non_finite="mark")
     examples = evaluation.load_examples(evaluation.examples_path(tmp_path, "broken", "clean", 0))
     assert np.isnan(examples.confidence).all()
     assert not np.asarray(examples.statistics.correct).any()

@@ -54,7 +54,7 @@ def render(name: str, sections: Sequence[Section], shared: Shared) -> str:
         shared_figures=[(plot, theme.svgs(plot)) for plot in shared.plots],
         shared_tables=shared.tables,
         sections=[_section(section) for section in sections],
-        runs=[_run(run) for run in _one_per_run(sections)],
+        runs=[_run(run, sections) for run in _one_per_run(sections)],
         palette=theme.palette(),
     )
 
@@ -171,9 +171,17 @@ def _facts(sections: Sequence[Section]) -> list[str]:
     rows = pd.concat([section.rows for section in sections])
     networks = sum(len(section.rows[[*tables.NETWORK, "seed"]].drop_duplicates()) for section in sections)
     studies = _one_per_run(sections)
-    known = [str(run.study[key]) for run in studies for key in ("created", "device", "precision") if run.study.get(key)]
+    known = [
+        value
+        for run in studies
+        for value in (
+            run.study.get("created"),
+            *_recorded(run, sections, "device"),
+            *_recorded(run, sections, "precision"),
+        )
+    ]
     return [
-        *dict.fromkeys(known),
+        *dict.fromkeys(str(value) for value in known if value),
         *([words.counted(len(sections), "arm")] if len(sections) > 1 else []),
         words.counted(networks, "network"),
         words.counted(rows["seed"].nunique(), "seed"),
@@ -185,13 +193,20 @@ def _one_per_run(sections: Sequence[Section]) -> list[Section]:
     return list({str(section.evidence.run_dir): section for section in reversed(sections)}.values())[::-1]
 
 
-def _run(section: Section) -> dict[str, Any]:
+def _recorded(run: Section, sections: Sequence[Section], column: str) -> list[str]:
+    """Returns what the rows of a run name in a column; what the study says of itself where they do not."""
+    own = [section.rows for section in sections if section.evidence.run_dir == run.evidence.run_dir]
+    named = [value for rows in own if column in rows for value in rows[column].dropna().unique()]
+    return list(dict.fromkeys(named)) or ([str(run.study[column])] if run.study.get(column) else [])
+
+
+def _run(section: Section, sections: Sequence[Section]) -> dict[str, Any]:
     study = section.study
     known = {
         "Command": study.get("command"),
         "Created": study.get("created"),
-        "Device": study.get("device"),
-        "Precision": study.get("precision"),
+        "Device": "; ".join(_recorded(section, sections, "device")),
+        "Precision": "; ".join(_recorded(section, sections, "precision")),
         "Config hash": section.rows["config_hash"].iloc[0],
     }
     return {

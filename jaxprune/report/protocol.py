@@ -1,25 +1,21 @@
 """How far a run is from the published protocol, so that no page hides what it left out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from jaxprune import names
 from jaxprune.report import tables, words
 
 # Mitra, Schwalbe, Klein 2024 (arXiv 2405.20876), section on the experimental set-up.
 DATASETS = ("cifar10", "cifar100")
 PRETRAIN_EPOCHS, FINE_TUNE_EPOCHS = 160, 40
 SEEDS, TEST_IMAGES, SEVERITIES = 3, 10_000, 5
-CORRUPTIONS = {
-    *("gaussian_noise", "shot_noise", "impulse_noise"),
-    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    *("snow", "frost", "fog", "brightness"),
-    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-}
+CORRUPTIONS = set(names.COMMON_CORRUPTIONS)
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
-UNRECORDED = "not recorded in study.json"
+NOT_RECORDED = "not recorded"
 
 
 class Item(NamedTuple):
@@ -39,8 +35,8 @@ def compare(family: pd.DataFrame, study: Mapping[str, Any]) -> list[Item]:
     corrupted = family[family["corruption"] != tables.CLEAN]
     return [
         Item("Data set", "CIFAR-10 or CIFAR-100", dataset, dataset in DATASETS),
-        _epochs("Epochs of training", PRETRAIN_EPOCHS, study, fine_tuning=False),
-        _epochs("Epochs of fine-tuning", FINE_TUNE_EPOCHS, study, fine_tuning=True),
+        _training(family, study),
+        _fine_tuning(family),
         _count("Seeds", SEEDS, words.seeds_per_network(family)),
         _count("Test images", TEST_IMAGES, family["n"]),
         _corruptions(set(corrupted["corruption"])),
@@ -64,29 +60,29 @@ def _corruptions(here: set[str]) -> Item:
     return Item("Corruptions", f"{len(CORRUPTIONS)}", f"{len(here)}{note}", here == CORRUPTIONS)
 
 
-def _epochs(name: str, protocol: int, study: Mapping[str, Any], *, fine_tuning: bool) -> Item:
-    config = study.get("config")
-    found = {
-        path: value
-        for path, value in _leaves(config if isinstance(config, Mapping) else {})
-        if path.lower().endswith("epochs") and _is_fine_tuning(path) == fine_tuning
-    }
-    if not found:
-        return Item(name, f"{protocol}", UNRECORDED, None)
-    if not fine_tuning and study.get("checkpoint_sha256") and not any(found.values()):
-        return Item(name, f"{protocol}", "none here: an imported checkpoint", None)
-    several = len(found) > 1
-    here = ", ".join(f"{value} ({path})" if several else f"{value}" for path, value in found.items())
-    return Item(name, f"{protocol}", here, all(value == protocol for value in found.values()))
+def _training(family: pd.DataFrame, study: Mapping[str, Any]) -> Item:
+    item = _epochs("Epochs of training", PRETRAIN_EPOCHS, family, "pretrain_epochs")
+    imported = study.get("checkpoint_sha256")
+    # The record names the arms; a folder of one arm may hold the bare hash.
+    is_imported = family["arm"].iloc[0] in imported if isinstance(imported, Mapping) else bool(imported)
+    return (
+        item._replace(here="none here: an imported checkpoint", same=None) if is_imported and item.here == "0" else item
+    )
 
 
-def _is_fine_tuning(path: str) -> bool:
-    return "finetun" in path.lower().replace("_", "").replace("-", "")
+def _fine_tuning(family: pd.DataFrame) -> Item:
+    fine_tuned = family[family["stage"].isin([tables.FINE_TUNED, tables.TEMPERATURE])]
+    if fine_tuned.empty:
+        return Item("Epochs of fine-tuning", f"{FINE_TUNE_EPOCHS}", "none: no fine-tuned network was measured", False)
+    return _epochs("Epochs of fine-tuning", FINE_TUNE_EPOCHS, fine_tuned, "finetune_epochs")
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _epochs(name: str, protocol: int, rows: pd.DataFrame, column: str) -> Item:
+    """Returns the epochs that the rows state, which are those of their own arm; older rows may not state them."""
+    known = rows[column].dropna().astype(int) if column in rows else pd.Series(dtype=int)
+    if known.empty:
+        return Item(name, f"{protocol}", NOT_RECORDED, None)
+    if len(known) < len(rows):
+        missing = words.counted(len(rows) - len(known), "row")
+        return Item(name, f"{protocol}", f"{words.span(known)} (not recorded in {missing})", None)
+    return Item(name, f"{protocol}", words.span(known), bool((known == protocol).all()))

@@ -104,6 +104,8 @@ def _difference(first: Estimate, last: Estimate) -> Cell:
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
+        if isinstance(value, list) and value and all(isinstance(each, Mapping) and "name" in each for each in value):
+            value = {each["name"]: each for each in value}
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{key}.")
         else:

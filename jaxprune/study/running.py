@@ -348,6 +348,7 @@ class _Run:
             compute_dtype=config.compute_dtype,
             frost_textures=self.frost_textures,
             keep_examples=self.out / outputs.FOLDER if config.keep_examples else None,
+            non_finite="mark",
             on_test_set=on_test_set,
         )
         if not distributed.is_writer():

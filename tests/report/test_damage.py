@@ -5,29 +5,30 @@ import pytest
 from etils import epath
 
 from jaxprune import metrics
-from jaxprune.report import damage, pictures, rows, tables
+from jaxprune.report import damage, outputs, pictures, rows, tables
 from jaxprune.report.evidence import Evidence
+from tests.report import runs, simulation
+from tests.report.runs import fake_rows
 
 CLASSES = 10
 DAMAGED = 3
 
 
 @pytest.fixture
-def run(simulation, make_rows, tmp_path):
+def run(tmp_path):
     """A run of three seeds whose pruned networks lose a third of the images of one class."""
-    wanted = make_rows(methods=("weight",), seeds=(0, 1, 2), sparsities=(0.5,), corruptions=())
+    wanted = fake_rows(methods=("weight",), seeds=(0, 1, 2), sparsities=(0.5,), corruptions=())
     simulation.write_run(tmp_path, wanted, lambda row: 0.05, n=2000)
     written = rows.read(epath.Path(tmp_path))
     for row in written:
         if row["method"] == "weight":
-            damage_one_class(simulation, tmp_path, row)
-    (tmp_path / "rows.jsonl").write_text("".join(f"{simulation.json.dumps(row)}\n" for row in written))
-    return tmp_path
+            damage_one_class(tmp_path, row)
+    return runs.write(tmp_path, written, None)
 
 
-def damage_one_class(simulation, folder, row):
-    path = simulation.outputs.path_of(folder, row)
-    found = simulation.outputs.read(path)
+def damage_one_class(folder, row):
+    path = outputs.path_of(folder, row)
+    found = outputs.read(path)
     prediction = found.prediction.copy()
     lost = (found.labels == DAMAGED) & (np.arange(len(prediction)) % 3 == 0)
     prediction[lost] = (DAMAGED + 1) % CLASSES

@@ -10,12 +10,14 @@ from jaxprune import report
 from jaxprune.report import findings, outputs, rows, schema, tables, verdicts
 from jaxprune.report.evidence import CLEAN_SET, ECE, Evidence, Network
 from jaxprune.report.verdicts import CONFIRMED, NOT_CONFIRMED, NOT_ENOUGH
+from tests.report import runs, simulation
+from tests.report.runs import fake_rows
 
 CORRUPTION_GAP = 0.35
 
 
 @pytest.fixture
-def judged(simulation, make_rows, tmp_path):
+def judged(tmp_path):
     """Returns a function that writes a run with the given gaps and returns its verdicts by finding."""
 
     def judge(gap_of, *, seeds=(0, 1, 2), keep=True, granularity="weights", n=1500, stages=("dense", "fine_tuned")):
@@ -24,7 +26,7 @@ def judged(simulation, make_rows, tmp_path):
         method = "weight" if granularity == "weights" else "slimming"
         wanted = [
             row | {"method": method, "granularity": granularity} if row["method"] != "dense" else row
-            for row in make_rows(methods=("weight",), seeds=seeds, sparsities=(0.3, 0.4), corruptions=("contrast",))
+            for row in fake_rows(methods=("weight",), seeds=seeds, sparsities=(0.3, 0.4), corruptions=("contrast",))
             if row["stage"] in stages and row["severity"] in (0, 1, 5)
         ]
         simulation.write_run(folder, wanted, gap_of, n=n, keep=keep)
@@ -121,11 +123,11 @@ def test_channels_keep_calibration_within_the_margin_or_not(judged, monkeypatch,
     assert (found["5a"].subject, found["5a"].outcome) == ("network slimming", outcome)
 
 
-def test_a_temperature_that_helps_clean_images_alone_is_seen(simulation, make_rows, tmp_path):
+def test_a_temperature_that_helps_clean_images_alone_is_seen(tmp_path):
     folder = epath.Path(tmp_path)
     kept = [
         row
-        for row in make_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))
+        for row in fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))
         if row["severity"] in (0, 5)
     ]
     fitted = [row | {"stage": "temperature"} for row in kept if row["stage"] == "fine_tuned"]
@@ -143,8 +145,8 @@ def test_a_temperature_that_helps_clean_images_alone_is_seen(simulation, make_ro
     assert found.sentence.endswith("On clean images it is below zero in 2 of 2.")
 
 
-def test_without_a_dense_network_there_is_no_verdict(make_rows):
-    pruned = [row for row in make_rows() if row["method"] != "dense"]
+def test_without_a_dense_network_there_is_no_verdict():
+    pruned = [row for row in fake_rows() if row["method"] != "dense"]
     (family,) = tables.families(tables.results(pruned))
     assert findings.verdicts(Evidence(family)) == []
 
@@ -156,14 +158,14 @@ def test_every_question_defines_what_confirmed_means():
 
 
 @pytest.fixture
-def small_run(simulation, make_rows, tmp_path):
-    wanted = make_rows(methods=("weight",), sparsities=(0.5,), corruptions=())
+def small_run(tmp_path):
+    wanted = fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=())
     simulation.write_run(tmp_path, wanted, gaps(dense=0.1, pruned=0.1), n=100)
     return tmp_path, wanted
 
 
-def test_levels_of_controls_too_have_an_interval_and_it_ends_at_zero(simulation, make_rows, tmp_path):
-    wanted = make_rows(methods=("random",), sparsities=(0.5,), corruptions=(), seeds=(0, 1))
+def test_levels_of_controls_too_have_an_interval_and_it_ends_at_zero(tmp_path):
+    wanted = fake_rows(methods=("random",), sparsities=(0.5,), corruptions=(), seeds=(0, 1))
     simulation.write_run(tmp_path, wanted, lambda row: 0.12 * row["seed"], n=300)
     (family,) = tables.families(tables.results(rows.read(tmp_path)))
     evidence = Evidence(family, tmp_path, num_resamples=100)
@@ -172,7 +174,7 @@ def test_levels_of_controls_too_have_an_interval_and_it_ends_at_zero(simulation,
     assert error.low == 0.0 < error.value < error.high < 1.0
 
 
-def test_outputs_of_another_run_are_refused(simulation, small_run):
+def test_outputs_of_another_run_are_refused(small_run):
     folder, wanted = small_run
     path = outputs.path_of(folder, wanted[0])
     other = simulation.Images(100).outputs(0.5)
@@ -181,7 +183,7 @@ def test_outputs_of_another_run_are_refused(simulation, small_run):
         report.write(folder)
 
 
-def test_outputs_on_other_images_are_refused(simulation, small_run):
+def test_outputs_on_other_images_are_refused(small_run):
     folder, wanted = small_run
     path = outputs.path_of(folder, wanted[-1])
     found = outputs.read(path)
@@ -210,11 +212,11 @@ def test_a_file_that_holds_no_outputs_is_named(small_run, what):
         outputs.read(path)
 
 
-def test_outputs_are_those_that_an_evaluation_keeps(simulation, make_rows, tmp_path):
+def test_outputs_are_those_that_an_evaluation_keeps(tmp_path):
     from jaxprune import evaluation
     from jaxprune.evaluation.examples import save_examples
 
-    row = make_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))[-1]
+    row = fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))[-1]
     found = simulation.Images(30).outputs(0.1)
     about = {"corruption": row["corruption"], "severity": row["severity"], "dataset": "digits", "precision": "float32"}
     kept = evaluation.Examples(classifier=outputs.network_name(row), **about, **found._asdict())
@@ -224,7 +226,7 @@ def test_outputs_are_those_that_an_evaluation_keeps(simulation, make_rows, tmp_p
         np.testing.assert_array_equal(mine, theirs.astype(mine.dtype))
 
 
-def test_a_network_that_diverged_is_left_out_of_what_needs_its_outputs(small_run, simulation):
+def test_a_network_that_diverged_is_left_out_of_what_needs_its_outputs(small_run):
     folder, wanted = small_run
     diverged = next(row for row in wanted if row["method"] == "weight" and row["stage"] == "fine_tuned")
     path = outputs.path_of(folder, diverged)
@@ -234,7 +236,7 @@ def test_a_network_that_diverged_is_left_out_of_what_needs_its_outputs(small_run
     for row in written:
         if outputs.network_name(row) == outputs.network_name(diverged):
             row.update(dict.fromkeys(schema.METRICS) | {"num_correct": None, "finite": False})
-    (folder / "rows.jsonl").write_text("".join(f"{simulation.json.dumps(row)}\n" for row in written))
+    runs.write(folder, written, None)
     (family,) = tables.families(tables.results(rows.read(epath.Path(folder))))
     found = {each.question.finding: each for each in findings.verdicts(Evidence(family, folder, num_resamples=50))}
     assert found["2"].outcome == NOT_ENOUGH

@@ -7,6 +7,7 @@ from scipy import stats
 from jaxprune import metrics
 from jaxprune.report import outputs, resampling
 from jaxprune.report.resampling import estimate
+from tests.report import simulation
 
 
 def mean(means):
@@ -52,7 +53,7 @@ def test_a_difference_without_any_spread_is_certain_or_none():
     assert same.p_value(0.0, claim="above") == same.p_value(0.0, claim="below") == 1
 
 
-def test_binned_sums_give_the_calibration_error_of_every_resample(simulation):
+def test_binned_sums_give_the_calibration_error_of_every_resample():
     images = simulation.Images(60, seed=3)
     found = images.outputs(0.1)
     draws = resampling.draw(60, num_resamples=20)
@@ -82,7 +83,7 @@ def test_holm_is_that_of_the_metrics(rng):
     assert resampling.holm([]) == []
 
 
-def problem(simulation, seed, gaps, *, seeds, n, sd):
+def problem(seed, gaps, *, seeds, n, sd):
     """Returns the estimate of the difference of two calibration errors, from networks of several seeds."""
     images, rng = simulation.Images(n, seed), np.random.default_rng(seed + 1)
     draws = resampling.draw(n, seed=seed, num_resamples=200)
@@ -96,22 +97,22 @@ def problem(simulation, seed, gaps, *, seeds, n, sd):
 
 
 @pytest.mark.parametrize(("seeds", "sd"), [(1, 0.0), (3, 0.01)])
-def test_intervals_hold_the_truth_about_as_often_as_they_say(simulation, seeds, sd):
-    found = [problem(simulation, seed, (0.06, 0.09), seeds=seeds, n=1000, sd=sd) for seed in range(100)]
+def test_intervals_hold_the_truth_about_as_often_as_they_say(seeds, sd):
+    found = [problem(seed, (0.06, 0.09), seeds=seeds, n=1000, sd=sd) for seed in range(100)]
     held = np.mean([each.low <= 0.03 <= each.high for each in found])
     # 95 % of 100 with a standard deviation of 2.2 points.
     assert 0.88 <= held <= 1.0
 
 
-def test_no_difference_is_rarely_claimed_and_a_large_one_is_found(simulation):
-    none = [problem(simulation, seed, (0.06, 0.06), seeds=3, n=1000, sd=0.01) for seed in range(100)]
+def test_no_difference_is_rarely_claimed_and_a_large_one_is_found():
+    none = [problem(seed, (0.06, 0.06), seeds=3, n=1000, sd=0.01) for seed in range(100)]
     claimed = np.mean([min(each.p_value(0, claim=claim) for claim in ("above", "below")) <= 0.05 for each in none])
     assert claimed <= 0.11
-    large = [problem(simulation, seed, (0.15, 0.03), seeds=3, n=1000, sd=0.005) for seed in range(20)]
+    large = [problem(seed, (0.15, 0.03), seeds=3, n=1000, sd=0.005) for seed in range(20)]
     assert np.mean([each.p_value(0, claim="below") <= 0.05 for each in large]) >= 0.95
 
 
-def test_the_bias_of_a_calibration_error_is_taken_off(simulation):
+def test_the_bias_of_a_calibration_error_is_taken_off():
     raw, centre, truth = [], [], 0.06
     for seed in range(100):
         images = simulation.Images(300, seed)
