@@ -2,7 +2,6 @@
 
 import functools
 import importlib.metadata
-import io
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, Int, Shaped, UInt8
 
+from jaxprune import image_files
 from jaxprune.corruptions._procedural_frost import grow_frost
 
 # The share of a texture's size that each preset keeps.
@@ -51,8 +51,7 @@ class FrostTextures:
         Textures are read at full size; each preset takes its share of it (0.2, 0.3 and 1).
 
         Raises:
-          ValueError: the directory has no images.
-          ImportError: Pillow is not installed.
+          ValueError: the directory has no images, or one that cannot be read.
         """
         folder = epath.Path(path)
         names = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
@@ -60,7 +59,7 @@ class FrostTextures:
             raise ValueError(f"no frost textures in {folder}; it must hold files that end in {', '.join(_SUFFIXES)}")
         if set(_REFERENCE_FILES) <= set(names):
             names = list(_REFERENCE_FILES)
-        return FrostTextures(tuple(_decode((folder / name).read_bytes()) for name in names), f"directory {folder}")
+        return FrostTextures(tuple(_decode(folder / name) for name in names), f"directory {folder}")
 
     @staticmethod
     def from_imagecorruptions() -> "FrostTextures":
@@ -78,7 +77,7 @@ class FrostTextures:
                 "the package imagecorruptions, whose frost textures were asked for, is not installed; install it, or "
                 "use FrostTextures.from_directory(path) or FrostTextures.procedural()"
             )
-        images = tuple(_decode(epath.Path(found[name].locate()).read_bytes()) for name in _REFERENCE_FILES)
+        images = tuple(_decode(found[name].locate()) for name in _REFERENCE_FILES)
         return FrostTextures(images, f"imagecorruptions {importlib.metadata.version('imagecorruptions')}")
 
     @staticmethod
@@ -124,10 +123,5 @@ def _resize(image: UInt8[np.ndarray, "_ _ 3"], size: tuple[int, int]) -> UInt8[n
     return np.rint(values).astype(np.uint8)
 
 
-def _decode(data: bytes) -> UInt8[np.ndarray, "_ _ 3"]:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("frost textures from files need Pillow: pip install pillow") from error
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+def _decode(path: epath.PathLike) -> UInt8[np.ndarray, "_ _ 3"]:
+    return np.asarray(image_files.read_rgb(path))
