@@ -690,13 +690,10 @@ def _image_of(source: dict, index: int):
 
 def _image_file(path: str):
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
 
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no image that Pillow can read; give a PNG or JPEG file") from error
+    from jaxprune import image_files
+
+    return np.asarray(image_files.read_rgb(path))
 
 
 def _doctor(arguments: list[str]) -> int:

@@ -15,7 +15,7 @@ from jaxprune.evaluation._arguments import check_classifiers, check_images, chec
 from jaxprune.evaluation._run import Group, Run, group_classifiers, measure
 from jaxprune.evaluation._streams import Streams
 from jaxprune.evaluation.examples import KeepExamples, check_examples_paths, examples_of, save_examples
-from jaxprune.evaluation.plan import PlannedSet, plan_test_sets
+from jaxprune.evaluation.plan import PlannedSet, check_labels_agree, plan_test_sets
 
 BATCH_SIZE = 1000
 
@@ -79,8 +79,9 @@ def evaluate(
     Raises:
       ValueError: no classifier, no image, no test set, an unknown corruption, severity or option; class counts or
         channels that differ from the data set's, classifiers made for different image sizes, labels outside the
-        classes; a classifier that is not finite; processes whose arguments differ.
-      FileNotFoundError: a folder that lacks what is asked for.
+        classes; a classifier that is not finite; sets of `corrupted` whose labels are not those of the data set, as far
+        as both go; processes whose arguments differ.
+      FileNotFoundError: a folder that is not there, holds no corrupted images, or lacks what is asked for.
       LostProcessError: another process has died or hangs.
     """
     if isinstance(classifiers, models.Classifier):
@@ -97,6 +98,9 @@ def evaluate(
     if non_finite == "refuse":
         for label, classifier in classifiers.items():
             models.check_finite(classifier, f"classifier {label!r}")
+    for each in planned:
+        if each.labels is not None and isinstance(dataset, Dataset):
+            check_labels_agree(each, each.labels(), dataset.labels, dataset.name)
     if keep is not None:
         check_examples_paths(keep.folder, classifiers, [(each.name, each.severity) for each in planned])
     mesh = sharding.data_mesh(devices)
@@ -129,6 +133,7 @@ def _measured(run: Run, classifiers: Mapping[str, models.Classifier], planned, m
         source = dataset if test_set.read is None else test_set.read()
         if test_set.read is not None:
             check_images(classifiers, source)
+            check_labels_agree(test_set, run.known_labels(source), run.known_labels(dataset), dataset.name)
         batches = clean_batches if test_set.read is None else None
         with distributed.lockstep(f"{test_set.name} {test_set.severity}", run.num_processes):
             groups, measured = measure(run, groups, test_set, source, batches)

@@ -86,6 +86,10 @@ class Run:
             yield images, labels
         self.streamed_labels[source] = np.concatenate(seen)
 
+    def known_labels(self, source: Dataset | StreamedDataset) -> np.ndarray | None:
+        """Returns a data set's labels; None for those of a stream that was not read yet."""
+        return source.labels if isinstance(source, Dataset) else self.streamed_labels.get(source)
+
     def labels(self, source: Dataset | StreamedDataset) -> np.ndarray:
         """Returns a data set's labels; those of a stream after it was read."""
         return source.labels if isinstance(source, Dataset) else self.streamed_labels[source]
