@@ -1,6 +1,6 @@
 """The command line: `jaxprune run | report | evaluate | compare | prune | corrupt | doctor`.
 
-Bad input ends with one line on standard error and exit code 2; finished work stays.
+Bad input ends with one line on standard error and exit code 2; SIGTERM with one line and 143. Finished work stays.
 """
 
 import contextlib
@@ -9,11 +9,14 @@ import importlib.util
 import os
 import pathlib
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+_KEPT = "finished parts are kept, the same command continues"
 TRACEBACK_VARIABLE = "JAXPRUNE_TRACEBACK"
 _USAGE = """usage: jaxprune COMMAND ...
 
@@ -39,12 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
     if command not in COMMANDS:
         return _complain(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
     try:
-        with warnings.catch_warnings():
+        with _terminable(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return COMMANDS[command](rest) or EXIT_OK
     except KeyboardInterrupt:
-        sys.stderr.write("\njaxprune: interrupted; finished parts are kept, the same command continues\n")
+        sys.stderr.write(f"\njaxprune: interrupted; {_KEPT}\n")
         return EXIT_INTERRUPTED
+    except _Terminated:
+        return _complain(f"terminated; {_KEPT}", EXIT_TERMINATED)
     except SystemExit as error:
         # Training that SIGTERM stopped says where it goes on; argument parsing has said what it had to.
         if isinstance(error, _loaded("jaxprune.training", "Interrupted")):
@@ -59,6 +64,28 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         return _complain(str(error) or repr(error))
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came; raised where the program was, so that temporary files are deleted on the way out."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM raise `_Terminated` for the length of the block; training has its own way to stop meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number, frame):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+        raise _Terminated(EXIT_TERMINATED)
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
 
 
 def _loaded(module: str, name: str):
@@ -327,14 +354,18 @@ class _TorchOptions:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mean, std):
+def _load_classifier(path: str, options: _TorchOptions, **known):
+    return _load_checkpoint(path, options, **known).classifier
+
+
+def _load_checkpoint(path: str, options: _TorchOptions, *, num_classes: int, mean, std):
     from jaxprune import checkpoints, models
 
     if os.path.isdir(path):
-        return checkpoints.load(path).classifier
+        return checkpoints.load(path)
     if path.endswith(".safetensors"):
-        return checkpoints.load_safetensors(path).classifier
-    return models.from_torch(
+        return checkpoints.load_safetensors(path)
+    classifier = models.from_torch(
         path,
         name=options.model,
         num_classes=num_classes,
@@ -342,6 +373,7 @@ def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mea
         std=options.std or std,
         **options.architecture(),
     )
+    return checkpoints.Checkpoint(classifier, None, {})
 
 
 @dataclasses.dataclass
@@ -538,13 +570,12 @@ def _prune(arguments: list[str]) -> None:
         torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
     options = _parse(Prune, "prune", arguments)
-    if os.path.exists(options.out):
-        raise ValueError(f"{options.out} exists already; give --out a new folder, or delete it")
+    _check_prune_outputs(options.checkpoint, options.out, options.export)
     import jax
 
     from jaxprune import checkpoints, data, models, pruning
 
-    dense = _load_classifier(
+    dense, earlier_masks, _ = _load_checkpoint(
         options.checkpoint,
         options.torch,
         num_classes=options.num_classes,
@@ -563,15 +594,37 @@ def _prune(arguments: list[str]) -> None:
         )
     key = jax.random.key(options.seed)
     sparse, masks = pruning.prune(dense, method=options.method, sparsity=options.sparsity, key=key, **choice)
+    if earlier_masks is not None:
+        # What was pruned stays pruned; masks of single weights keep channels from being taken out, as `compact` says.
+        masks = pruning.intersect_masks(masks, earlier_masks)
+        sparse = sparse.replace(params=pruning.mask_params(sparse.params, masks))
     if structured:
         sparse, masks = pruning.compact(sparse, masks), None
     metadata = {"method": options.method, "sparsity": options.sparsity, "seed": options.seed}
-    checkpoints.save(options.out, sparse, masks=masks, metadata=metadata | {"source": options.checkpoint})
+    metadata["source"] = options.checkpoint
+    checkpoints.save(options.out, sparse, masks=masks, metadata=metadata, replace=False)
     note = "The channels are gone, the network is smaller" if structured else "Masks make no forward pass faster"
     sys.stdout.write(f"{pruning.summarize(sparse, masks, before=dense)}\n{note}. Saved: {options.out}\n")
-    if options.export:
+    if options.export is not None:
         models.export_stablehlo(options.export, sparse)
         sys.stdout.write(f"exported: {options.export}\n")
+
+
+def _check_prune_outputs(checkpoint: str, out: str, export: str | None) -> None:
+    """Raises a ValueError or an OSError if what `prune` will write would replace something, or lie in one another."""
+    from jaxprune import files
+
+    files.check_output(out, what="checkpoint folder")
+    pairs = [("--out", out, "the checkpoint that is read", checkpoint)]
+    if export is not None:
+        from jaxprune.models.export import check_export_path
+
+        check_export_path(export)
+        pairs += [("--export", export, *pairs[0][2:]), ("--export", export, "--out", out)]
+        pairs += [("--out", out, "--export", export)]
+    for option, path, where, folder in pairs:
+        if pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise ValueError(f"{option} {path} lies in {where}, {folder}; give another path")
 
 
 def _print_rows(rows: list[dict], title: str) -> None:
