@@ -1,7 +1,6 @@
 """Which test sets are measured, in which order, and where each comes from. Nothing is generated or read here."""
 
 import functools
-import json
 import numbers
 import os
 import zlib
@@ -107,15 +106,13 @@ def folder_test_sets(
       ValueError: it lacks one of the severities.
     """
     path = epath.Path(path)
-    stems = sorted(file.stem for file in path.glob("*.npy") if file.name != data.LABELS_FILE) if path.exists() else []
+    stems, present = data.corrupted_folder_contents(path) if path.exists() else ((), SEVERITIES)
     # In the order of the table, those that it does not know last.
-    stems.sort(key=lambda stem: [*corruption_room.CORRUPTIONS, stem].index(stem))
+    stems = sorted(stems, key=lambda stem: [*corruption_room.CORRUPTIONS, stem].index(stem))
     names = tuple(stems) if names is None else tuple(names)
     for name in names:
         if name not in stems:
             raise FileNotFoundError(f"{path} holds no {name}.npy; it holds {', '.join(stems) or 'no corrupted images'}")
-    manifest = path / data.MANIFEST_FILE
-    present = tuple(json.loads(manifest.read_text())["severities"]) if manifest.exists() else SEVERITIES
     severities = present if severities is None else tuple(severities)
     for severity in severities:
         if severity not in present:
