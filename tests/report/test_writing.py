@@ -3,13 +3,14 @@
 import pathlib
 
 import pytest
+from etils import epath
 
 from jaxprune import report
+from jaxprune.report import writing
+from tests.report.runs import fake_rows
 
-
-@pytest.fixture(scope="module")
-def rows(make_rows):
-    return make_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))
+FILES = {"report.html": b"<html>", "results.csv": b"run,schema_version,study\n", "figures/a.png": b"png"}
+SUMS = ".jaxprune-report.sha256"
 
 
 def contents(folder):
@@ -17,62 +18,75 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_a_report_elsewhere_replaces_its_own_files_and_no_others(run_folder, rows, tmp_path):
-    run, out = run_folder(rows), tmp_path / "elsewhere"
-    report.write(run, out=out)
-    first = contents(out)
-    assert "report.html" in first
-    report.write(run, out=out)
-    assert contents(out) == first
-    (out / "notes.txt").write_text("the user's")
-    # Fewer rows: other bytes of the same files.
-    fewer = run_folder([row for row in rows if row["stage"] != "pruned"], name="fewer")
-    report.write(fewer, out=out)
-    changed = contents(out)
-    assert changed["report.html"] != first["report.html"]
-    assert changed["notes.txt"] == b"the user's"
-    # What the user has changed is the user's.
-    (out / "summary.csv").write_text("mine now")
-    before = contents(out)
-    with pytest.raises(FileExistsError, match=r"summary\.csv exists already and is no file of a report that jaxprune"):
-        report.write(run, out=out)
-    assert contents(out) == before
+def write(out, content=FILES, *, is_comparison=False):
+    writing._write_where_nothing_is_lost(epath.Path(out), content, is_comparison=is_comparison)
 
 
-@pytest.mark.parametrize("name", ["report.html", "results.csv", "figures", ".jaxprune-report.sha256"])
-def test_what_no_report_wrote_is_kept_and_nothing_else_written(run_folder, rows, tmp_path, name):
-    run, out = run_folder(rows), tmp_path / "mine"
+def test_elsewhere_a_report_keeps_what_is_the_user_s_and_replaces_what_it_wrote(run_folder, tmp_path):
+    run, out = (
+        run_folder(fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))),
+        tmp_path / "out",
+    )
     out.mkdir()
-    (out / name).write_text("the user's")
-    with pytest.raises(OSError, match=f"{name}.*give another path"):
+    (out / "report.html").write_text("the user's")
+    with pytest.raises(FileExistsError, match=r"report\.html exists already and is no file of a report that jaxprune"):
         report.write(run, out=out)
-    assert contents(out) == {name: b"the user's"}
+    assert contents(out) == {"report.html": b"the user's"}
+    (out / "report.html").unlink()
+    (out / "notes.txt").write_text("the user's")
+    report.write(run, out=out)
+    whole = contents(out)
+    assert whole.keys() > {"report.html", "results.csv", "notes.txt", SUMS}
+    listed = {line.split("  ")[1] for line in whole[SUMS].decode().splitlines()}
+    assert listed == whole.keys() - {"notes.txt", SUMS}
+    (out / "summary.csv").write_text("mine now")
+    with pytest.raises(FileExistsError, match=r"summary\.csv exists already"):
+        report.write(run, out=out)
+    assert contents(out) == whole | {"summary.csv": b"mine now"}
 
 
-def test_a_report_in_its_run_folder_is_replaced_whoever_wrote_it(run_folder, rows):
-    run = run_folder(rows)
-    (run / "report.html").write_text("of a release before")
-    report.write(run)
-    whole = contents(run)
-    assert b"<html" in whole["report.html"]
-    assert ".jaxprune-report.sha256" not in whole
-    report.write(run, out=run / ".." / run.name)
-    assert contents(run) == whole
+def test_a_report_replaces_an_earlier_one_and_forgets_nothing(tmp_path):
+    write(tmp_path)
+    first = contents(tmp_path)
+    write(tmp_path)
+    assert contents(tmp_path) == first
+    write(tmp_path, {"report.html": b"<html>other"})
+    assert contents(tmp_path).keys() == first.keys()
+    write(tmp_path)
+    assert contents(tmp_path) == first
 
 
-def test_a_comparison_of_an_earlier_release_is_replaced(run_folder, rows):
-    runs = [run_folder(rows, name=name) for name in ("a", "b")]
-    report.write(runs)
-    whole = contents(runs[0] / "comparison")
-    (runs[0] / "comparison" / ".jaxprune-report.sha256").unlink()
-    (runs[0] / "comparison" / "report.html").write_text("of a release before")
-    report.write(runs)
-    assert contents(runs[0] / "comparison") == whole
+@pytest.mark.parametrize("name", ["report.html", "figures/a.png", "figures", SUMS])
+def test_what_no_report_wrote_is_kept_and_nothing_else_written(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("the user's")
+    with pytest.raises(OSError, match=f"{name}.*give another path"):
+        write(tmp_path)
+    assert contents(tmp_path) == {name: b"the user's"}
+
+
+def test_what_the_user_changed_is_the_user_s(tmp_path):
+    write(tmp_path)
+    (tmp_path / "figures" / "a.png").write_bytes(b"png, with an arrow")
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match=r"a\.png exists already and is no file of a report"):
+        write(tmp_path, {**FILES, "report.html": b"<html>other"})
+    assert contents(tmp_path) == before
+
+
+def test_a_comparison_of_an_earlier_release_is_replaced(tmp_path):
+    for name, content in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content + b"of a release before")
+    with pytest.raises(FileExistsError, match="exists already"):
+        write(tmp_path)
+    write(tmp_path, is_comparison=True)
+    assert {name: content for name, content in contents(tmp_path).items() if name != SUMS} == FILES
 
 
 @pytest.mark.parametrize("where", ["run", "out"])
-def test_an_empty_path_is_refused(run_folder, rows, monkeypatch, where):
-    run = run_folder(rows)
+def test_an_empty_path_is_refused(run_folder, monkeypatch, where):
+    run = run_folder(fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",)))
     monkeypatch.chdir(run)  # which "" would be
     before = contents(run)
     with pytest.raises(ValueError, match="is ''; give a name"):
