@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+_AGAIN_S = 0.02
 _KEPT = "finished parts are kept, the same command continues"
 TRACEBACK_VARIABLE = "JAXPRUNE_TRACEBACK"
 _USAGE = """usage: jaxprune COMMAND ...
@@ -81,10 +82,23 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
         raise _Terminated(EXIT_TERMINATED)
 
-    previous = signal.signal(signal.SIGTERM, terminate)
+    def hook(unraisable):
+        """Sends the signal again if it came in a callback of the garbage collector, where Python drops exceptions."""
+        if unraisable.exc_type is not _Terminated:
+            previous_hook(unraisable)
+            return
+        signal.signal(signal.SIGTERM, terminate)
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+
+    previous, previous_hook = signal.signal(signal.SIGTERM, terminate), sys.unraisablehook
+    sys.unraisablehook = hook
     try:
         yield
     finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = previous_hook
         signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
 
 
