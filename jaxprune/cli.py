@@ -571,6 +571,9 @@ def _prune(arguments: list[str]) -> None:
         """The folder to write: a checkpoint that every jaxprune command reads."""
         method: str = "weight"
         """A method of pruning.METHODS, such as weight, random, filter_l1, slimming or channel_random."""
+        filter_fn: str | None = None
+        """Methods that remove weights: from which parameters, a name in pruning.FILTERS such as kernels, which takes
+        linear and attention layers too. By default from the kernels of 2-D convolutions."""
         layers: tuple[str, ...] | None = None
         """Methods that remove channels: channel groups, or one word: study, all. By default the method's own choice."""
         round_to: int = 1
@@ -589,6 +592,12 @@ def _prune(arguments: list[str]) -> None:
 
     from jaxprune import checkpoints, data, models, pruning
 
+    method = pruning.find_method(options.method)
+    if "images" in method.needs:
+        raise ValueError(
+            f"method {options.method!r} needs training images, which this command has none of; use it in a study, or "
+            "pruning.prune in Python"
+        )
     dense, earlier_masks, _ = _load_checkpoint(
         options.checkpoint,
         options.torch,
@@ -596,28 +605,36 @@ def _prune(arguments: list[str]) -> None:
         mean=data.CIFAR10_MEAN,
         std=data.CIFAR10_STD,
     )
-    structured = options.method in pruning.STRUCTURED_METHODS
-    choice = {}
-    if structured:
-        layers = options.layers
-        choice = {"layers": layers[0] if layers and len(layers) == 1 else layers, "round_to": options.round_to}
-    elif options.layers or options.round_to != 1:
+    layers = options.layers[0] if options.layers and len(options.layers) == 1 else options.layers
+    if method.removes_channels and options.filter_fn is not None:
         raise ValueError(
-            f"--layers and --round-to are for methods that remove channels ({', '.join(pruning.STRUCTURED_METHODS)}), "
-            f"not for {options.method!r}"
+            f"--filter-fn is for methods that remove weights ({pruning.methods_with('filter_fn')}), not for "
+            f"{options.method!r}"
         )
+    if not method.removes_channels and (layers or options.round_to != 1):
+        raise ValueError(
+            f"--layers and --round-to are for methods that remove channels ({pruning.methods_with('layers')}), not for "
+            f"{options.method!r}"
+        )
+    if method.removes_channels:
+        choice = {"layers": layers, "round_to": options.round_to}
+    else:
+        choice = {"filter_fn": options.filter_fn}
     key = jax.random.key(options.seed)
     sparse, masks = pruning.prune(dense, method=options.method, sparsity=options.sparsity, key=key, **choice)
     if earlier_masks is not None:
         # What was pruned stays pruned; masks of single weights keep channels from being taken out, as `compact` says.
         masks = pruning.intersect_masks(masks, earlier_masks)
         sparse = sparse.replace(params=pruning.mask_params(sparse.params, masks))
-    if structured:
+    note = "Masks make no forward pass faster"
+    if method.removes_channels:
         sparse, masks = pruning.compact(sparse, masks), None
-    metadata = {"method": options.method, "sparsity": options.sparsity, "seed": options.seed}
+        smaller = sum(leaf.size for leaf in jax.tree.leaves(sparse.params))
+        is_smaller = smaller < sum(leaf.size for leaf in jax.tree.leaves(dense.params))
+        note = "The channels are gone, the network is smaller" if is_smaller else "No channel is gone"
+    metadata = {"method": pruning.canonical_name(options.method), "sparsity": options.sparsity, "seed": options.seed}
     metadata["source"] = options.checkpoint
     checkpoints.save(options.out, sparse, masks=masks, metadata=metadata, replace=False)
-    note = "The channels are gone, the network is smaller" if structured else "Masks make no forward pass faster"
     sys.stdout.write(f"{pruning.summarize(sparse, masks, before=dense)}\n{note}. Saved: {options.out}\n")
     if options.export is not None:
         models.export_stablehlo(options.export, sparse)

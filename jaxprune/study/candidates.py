@@ -30,8 +30,8 @@ from jaxprune.study.configuration import (
     stage_names,
 )
 
-# Training images whose loss the Taylor criterion differentiates.
-_TAYLOR_IMAGES = 256
+# Training images for a criterion that needs some.
+_CRITERION_IMAGES = 256
 
 
 class Candidate(NamedTuple):
@@ -85,13 +85,16 @@ def removed(network: Network, arm: ArmConfig, dense: models.Classifier, train: D
     """Returns a network of the plan before fine-tuning; physically smaller where channels go."""
     if network.method == DENSE:
         return Candidate(dense, None, 0.0)
-    options = {"method": network.method, "sparsity": network.sparsity, "key": key_of(network.seed, "masks")}
+    needs = pruning.METHODS[network.method].needs
+    options = {"method": network.method, "sparsity": network.sparsity}
+    if "key" in needs:
+        options["key"] = key_of(network.seed, "masks")
     if network.method == CONTROLS[GRANULARITY_CHANNELS]:
         # From the layers of the method that it is the control of: a fraction of other layers is another size.
         others = [each for each in arm.methods if each != network.method and granularity(each) == GRANULARITY_CHANNELS]
         options["layers"] = pruning.default_layers(dense, others[0]) if others else None
-    if network.method == "taylor":
-        batch = spread(train, _TAYLOR_IMAGES)
+    if "images" in needs:
+        batch = spread(train, _CRITERION_IMAGES)
         options |= {"images": batch.images, "labels": batch.labels}
     sparse, masks = pruning.prune(dense, **options)
     if granularity(network.method) == GRANULARITY_CHANNELS:

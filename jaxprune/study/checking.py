@@ -80,8 +80,15 @@ def _check_arm(arm: ArmConfig) -> None:
     if len(set(arm.methods)) != len(arm.methods):
         raise ValueError(f"arm {arm.name!r} has the methods {', '.join(arm.methods)}; give each once")
     abstract = models.assemble(arm.model.name, num_classes=2, **shapes, mean=(0.0,) * 3, std=(1.0,) * 3, **options)
-    for method in set(arm.methods) & set(pruning.STRUCTURED_METHODS):
-        pruning.default_layers(abstract, method)
+    for method in arm.methods:
+        row = pruning.METHODS[method]
+        if row.masks_move:
+            raise ValueError(
+                f"arm {arm.name!r}: the masks of {method!r} change while the network trains, and a study prunes what "
+                "is trained already; choose another method"
+            )
+        if row.removes_channels:
+            pruning.default_layers(abstract, method)
 
 
 def _check_train(part: str, train: TrainConfig) -> None:
