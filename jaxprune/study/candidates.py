@@ -127,7 +127,8 @@ def stages(
         found = {STAGE_DENSE if network.method == DENSE else STAGE_PRUNED: start.classifier}
         if network.method != DENSE and config.recalibration_images:
             images = spread(train, config.recalibration_images)
-            found[STAGE_RECALIBRATED] = training.recalibrate_batch_norm(start.classifier, images)
+            precision = config.evaluation.compute_dtype
+            found[STAGE_RECALIBRATED] = training.recalibrate_batch_norm(start.classifier, images, precision=precision)
         if arm.finetune.epochs:
             found[STAGE_FINE_TUNED] = results.fine_tuned
         if results.scratch is not None:
@@ -135,7 +136,7 @@ def stages(
         if config.temperature:
             # A temperature of 1 changes nothing, and lets all stages share one compiled program.
             found = {stage: each.replace(temperature=jnp.float32(1)) for stage, each in found.items()}
-            found[STAGE_TEMPERATURE] = _tempered(results.fine_tuned, validation)
+            found[STAGE_TEMPERATURE] = _tempered(results.fine_tuned, validation, config.evaluation.compute_dtype)
         for stage, classifier in found.items():
             yield (network, stage), start._replace(classifier=classifier)
 
@@ -166,8 +167,8 @@ def sizes(candidate: Candidate, image_size: int) -> dict:
     }
 
 
-def _tempered(classifier: models.Classifier, validation: Dataset) -> models.Classifier:
-    logits = classifier.logits(validation.images)
+def _tempered(classifier: models.Classifier, validation: Dataset, precision: str) -> models.Classifier:
+    logits = classifier.logits(validation.images, precision=precision)
     return classifier.replace(temperature=metrics.fit_temperature(logits, validation.labels, split=validation.split))
 
 
