@@ -129,6 +129,19 @@ def _parse(kind: type, command: str, arguments: list[str], **defaults):
     return tyro.cli(kind, prog=f"jaxprune {command}", args=arguments, **options)
 
 
+def _renamed(arguments: list[str], names: dict[str, str]) -> list[str]:
+    """Returns the arguments with the present names of options whose former ones still work, with a warning."""
+    renamed = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        option = option.replace("_", "-")
+        if option in names:
+            _show_warning(f"{option} is called {names[option]} now, and will go in a later release")
+            argument = names[option] + equals + value
+        renamed.append(argument)
+    return renamed
+
+
 def _run(arguments: list[str]) -> None:
     from etils import epath
     from tyro.conf import Positional
@@ -441,11 +454,11 @@ def _evaluate(arguments: list[str]) -> None:
         """Also write every image's confidence, prediction and losses into the folder examples of --out."""
         batch_size: int = evaluation.BATCH_SIZE
         """Images per step."""
-        compute_dtype: str = "float32"
+        precision: str = "float32"
         """float32, or bfloat16 for weights and activations of that type."""
         torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
-    options = _parse(Evaluate, "evaluate", arguments)
+    options = _parse(Evaluate, "evaluate", _renamed(arguments, {"--compute-dtype": "--precision"}))
     if not options.checkpoints:
         raise ValueError("jaxprune evaluate needs a checkpoint first, such as: jaxprune evaluate net.pt --dataset NAME")
     if options.keep_examples and options.out is None:
@@ -475,7 +488,7 @@ def _evaluate_into(out, options, command: str) -> None:
             "dataset": {"name": dataset.name, "split": dataset.split, "num_images": len(dataset)},
             "corrupted": options.test_sets.corrupted,
             "seed": None if options.test_sets.corrupted else options.test_sets.seed,
-            "precision": options.compute_dtype,
+            "precision": options.precision,
             "batch_size": options.batch_size,
             "checkpoints": {name: {"path": path, "sha256": files.checksum_of(path)} for name, path in paths.items()},
         }
@@ -489,7 +502,7 @@ def _evaluate_into(out, options, command: str) -> None:
                     dataset,
                     **selection,
                     batch_size=options.batch_size,
-                    compute_dtype=options.compute_dtype,
+                    precision=options.precision,
                     keep_examples=out / folder.EXAMPLES_FOLDER if options.keep_examples else None,
                     on_test_set=_counter(on_progress, num_sets),
                 )

@@ -131,7 +131,8 @@ def stages(
         found = {STAGE_DENSE if network.method == DENSE else STAGE_PRUNED: start.classifier}
         if STAGE_RECALIBRATED in wanted:
             images = spread(train, config.recalibration_images)
-            found[STAGE_RECALIBRATED] = training.recalibrate_batch_norm(start.classifier, images)
+            precision = config.evaluation.compute_dtype
+            found[STAGE_RECALIBRATED] = training.recalibrate_batch_norm(start.classifier, images, precision=precision)
         if STAGE_FINE_TUNED in wanted:
             found[STAGE_FINE_TUNED] = results.fine_tuned
         if STAGE_SCRATCH in wanted:
@@ -139,7 +140,7 @@ def stages(
         if STAGE_TEMPERATURE in wanted:
             # A temperature of 1 changes nothing, and lets all stages share one compiled program.
             found = {stage: each.replace(temperature=jnp.float32(1)) for stage, each in found.items()}
-            found[STAGE_TEMPERATURE] = _tempered(results.fine_tuned, validation)
+            found[STAGE_TEMPERATURE] = _tempered(results.fine_tuned, validation, config.evaluation.compute_dtype)
         for stage, classifier in found.items():
             yield (network, stage), start._replace(classifier=classifier)
 
@@ -164,8 +165,8 @@ def sizes(candidate: Candidate, image_size: int) -> dict:
     }
 
 
-def _tempered(classifier: models.Classifier, validation: Dataset) -> models.Classifier:
-    logits = classifier.logits(validation.images)
+def _tempered(classifier: models.Classifier, validation: Dataset, precision: str) -> models.Classifier:
+    logits = classifier.logits(validation.images, precision=precision)
     return classifier.replace(temperature=metrics.fit_temperature(logits, validation.labels, split=validation.split))
 
 

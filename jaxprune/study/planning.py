@@ -191,7 +191,7 @@ def _training_seconds(how: TrainConfig, net: models.Classifier, train: data.Data
     """Returns the seconds per image, and of the compilation."""
     few = train.take(_TRIAL_STEPS * how.batch_size)
     options = {"optimizer": optimizer(how, len(train)), "epochs": 1, "key": key_of(0, "trial")}
-    options |= {"augment": data.AUGMENTATIONS[how.augment], "compute_dtype": how.compute_dtype}
+    options |= {"augment": data.AUGMENTATIONS[how.augment], "precision": how.compute_dtype}
 
     def once():
         jax.block_until_ready(training.fit(net, few, batch_size=how.batch_size, **options).params)
@@ -205,7 +205,7 @@ def _forward_seconds(config: StudyConfig, net: models.Classifier, test: data.Dat
     few = test.take(_TRIAL_IMAGES)
 
     def once():
-        evaluation.evaluate(net, few, corruptions=(), compute_dtype=config.evaluation.compute_dtype)
+        evaluation.evaluate(net, few, corruptions=(), precision=config.evaluation.compute_dtype)
 
     first, second = _seconds(once), _seconds(once)
     return second / len(few), max(0.0, first - second)
