@@ -40,7 +40,7 @@ def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLik
         records = rows.read(folder)
         found.append((folder, records, rows.read_study(folder, config_hash=records[0]["config_hash"])))
     try:
-        from jaxprune.report import contents, page, theme
+        from jaxprune.report import drawing, page
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("jaxprune"):
             raise
@@ -50,33 +50,33 @@ def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLik
         ) from error
 
     out = epath.Path(out) if out is not None else folders[0] if len(folders) == 1 else folders[0] / COMPARISON_DIR
-    content = contents.gather(found)
+    content = page.gather([page.Run(*run) for run in found])
     for name, table in content.data.items():
         _write(out / f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode())
     if importlib.util.find_spec("pyarrow"):
         buffer = io.BytesIO()
         content.data["results"].to_parquet(buffer, index=False)
         _write(out / "results.parquet", buffer.getvalue())
-    plots = [*content.shared.plots, *(plot for section in content.sections for plot in section.plots)]
+    plots = [*content.shared_plots, *(plot for section in content.sections for plot in section.plots)]
     for plot in plots:
-        for kind, drawing in theme.files(plot).items():
-            _write(out / FIGURES_DIR / f"{plot.name}.{kind}", drawing)
+        for kind, image in drawing.files(plot).items():
+            _write(out / FIGURES_DIR / f"{plot.name}.{kind}", image)
     for name, text in _tables(content):
         _write(out / TABLES_DIR / name, text.encode())
-    _write(out / "report.html", page.render(content.name, content.sections, content.shared).encode())
+    _write(out / "report.html", page.render(content).encode())
     return out / "report.html"
 
 
 def _tables(content) -> Iterator[tuple[str, str]]:
     """Yields the name and text of each table, as Markdown and LaTeX."""
-    from jaxprune.report import page, page_tables, words
+    from jaxprune.report import formatting, tables
 
-    groups = [("all", content.shared.tables), *((each.prefix, page.section_tables(each)) for each in content.sections)]
-    for prefix, tables in groups:
-        for table in tables:
-            stem = f"{prefix}-{words.file_stem(table.title.lower())}"
-            yield f"{stem}.md", page_tables.markdown(table)
-            yield f"{stem}.tex", page_tables.latex(table)
+    groups = [("all", content.shared_tables), *((each.prefix, each.tables) for each in content.sections)]
+    for prefix, group in groups:
+        for table in group:
+            stem = f"{prefix}-{formatting.file_stem(table.title.lower())}"
+            yield f"{stem}.md", tables.markdown(table)
+            yield f"{stem}.tex", tables.latex(table)
 
 
 def _write(path: epath.Path, content: bytes) -> None:
