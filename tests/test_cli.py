@@ -54,6 +54,8 @@ BAD_INPUT = {
     ),
     "no image": (["corrupt", "--preview", "x.png", "--image", "README.md"], "README.md is no image"),
     "no run": (["report", "/nonexistent"], "/nonexistent"),
+    "empty run folder": (["run", "configs/digits.py", "--out", ""], "the path of the run folder is ''; give a name"),
+    "empty run folder to report": (["report", ""], "the path of the run folder is ''; give a name"),
 }
 
 

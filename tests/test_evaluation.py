@@ -180,7 +180,11 @@ def test_a_diverged_classifier_is_named_and_the_others_go_on(networks, test_set,
         RuntimeWarning, match="classifier 'broken' returned NaN or infinite logits on 1 of the test sets"
     ):
         marked, good = evaluation.evaluate(
-            {"broken": broken, "net1": networks["net1"]}, test_set, corruptions=(), model_axis=model_axis
+            {"broken": broken, "net1": networks["net1"]},
+            test_set,
+            corruptions=(),
+            model_axis=model_axis,
+            non_finite="mark",
         )
     assert marked["finite"] is False
     assert marked["n"] == 50

@@ -348,7 +348,8 @@ def test_a_stack_resumes_and_names_the_model_that_fails(tmp_path):
     resumed = training.fit_many(starts, dataset(), epochs=3, checkpoint_dir=tmp_path, **options)
     for here, there in zip(resumed, whole, strict=True):
         assert_close(here, there, atol=0)
-    starts[1] = starts[1].replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, starts[1].params))
+    overflowing = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3e38), starts[1].params["head"])
+    starts[1] = starts[1].replace(params=starts[1].params | {"head": overflowing})
     with pytest.raises(FloatingPointError, match=r"of ConvNet \(model 1 of 0..2\) became nan in epoch 1"):
         training.fit_many(starts, dataset(), epochs=1, **options)
 

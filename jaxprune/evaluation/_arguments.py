@@ -14,15 +14,18 @@ from jaxprune.evaluation.plan import PlannedSet
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 MODEL_AXES = ("loop", "vmap")
+NON_FINITE = ("refuse", "mark")
 
 
-def check_options(batch_size, model_axis, compute_dtype) -> None:
+def check_options(batch_size, model_axis, compute_dtype, non_finite) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; give a number of images of 1 or more")
     if model_axis is not None and model_axis not in MODEL_AXES:
         raise ValueError(f"unknown model_axis {model_axis!r}; known: {', '.join(map(repr, MODEL_AXES))}")
     if compute_dtype not in COMPUTE_DTYPES:
         raise ValueError(f"unknown compute_dtype {compute_dtype!r}; known: {', '.join(COMPUTE_DTYPES)}")
+    if non_finite not in NON_FINITE:
+        raise ValueError(f"unknown non_finite {non_finite!r}; known: {', '.join(NON_FINITE)}")
 
 
 def check_classifiers(classifiers: Mapping[str, models.Classifier]) -> None:

@@ -14,8 +14,8 @@ from jaxprune.data import Dataset, StreamedDataset
 from jaxprune.evaluation._arguments import check_classifiers, check_images, check_options, fingerprint
 from jaxprune.evaluation._run import Group, Run, group_classifiers, measure
 from jaxprune.evaluation._streams import Streams
-from jaxprune.evaluation.examples import KeepExamples, check_file_names, examples_of, save_examples
-from jaxprune.evaluation.plan import PlannedSet, plan_test_sets
+from jaxprune.evaluation.examples import KeepExamples, check_examples_paths, examples_of, save_examples
+from jaxprune.evaluation.plan import PlannedSet, check_labels_agree, plan_test_sets
 
 BATCH_SIZE = 1000
 
@@ -35,6 +35,7 @@ def evaluate(
     compute_dtype: str = "float32",
     frost_textures: corruption_room.FrostTextures | None = None,
     keep_examples: Any = None,
+    non_finite: str = "refuse",
     on_test_set: Callable[[str, int], None] | None = None,
 ) -> list[dict]:
     """Returns one row per test set and classifier: `metrics.summarize_examples` and the accuracy's 95 % interval.
@@ -45,8 +46,9 @@ def evaluate(
     image's index alone: never on the batch size, the classifiers, the devices or the processes. Batches are padded to
     one size, and the padding never counts.
 
-    A classifier that returns NaN or infinite logits is named in a warning, its row has `"finite": False` and None for
-    every metric, and the others go on. Classifiers of several architectures and widths may be mixed.
+    A classifier with a NaN or infinite parameter or statistic is refused, or measured like one that returns NaN or
+    infinite logits: named in a warning, its row has `"finite": False` and None for every metric, and the others go on.
+    Classifiers of several architectures and widths may be mixed.
 
     With `distributed.start()` on several processes each computes its part of the images, all get all the rows, and
     process 0 writes the examples.
@@ -70,13 +72,16 @@ def evaluate(
         metrics are float32 always.
       frost_textures: what frost is cropped from, by default `FrostTextures.procedural()`.
       keep_examples: a folder, or `KeepExamples`, for the numbers of every example; `load_examples` reads them.
+      non_finite: what becomes of classifiers with a NaN or infinite parameter or statistic: "refuse" raises before
+        anything is computed, "mark" gives them rows without metrics.
       on_test_set: called with (corruption, severity) after each test set, for progress display.
 
     Raises:
       ValueError: no classifier, no image, no test set, an unknown corruption, severity or option; class counts or
         channels that differ from the data set's, classifiers made for different image sizes, labels outside the
-        classes; processes whose arguments differ.
-      FileNotFoundError: a folder that lacks what is asked for.
+        classes; a classifier that is not finite; sets of `corrupted` whose labels are not those of the data set, as far
+        as both go; processes whose arguments differ.
+      FileNotFoundError: a folder that is not there, holds no corrupted images, or lacks what is asked for.
       LostProcessError: another process has died or hangs.
     """
     if isinstance(classifiers, models.Classifier):
@@ -85,13 +90,19 @@ def evaluate(
     keep = keep_examples
     if keep is not None and not isinstance(keep, KeepExamples):
         keep = KeepExamples(keep)
-    check_options(batch_size, model_axis, compute_dtype)
+    check_options(batch_size, model_axis, compute_dtype, non_finite)
     if key is None and any(each.is_generated for each in planned):
         raise ValueError("key is missing; pass jax.random.key(seed), which the corruptions' random numbers follow from")
     check_classifiers(classifiers)
     check_images(classifiers, dataset)
+    if non_finite == "refuse":
+        for label, classifier in classifiers.items():
+            models.check_finite(classifier, f"classifier {label!r}")
+    for each in planned:
+        if each.labels is not None and isinstance(dataset, Dataset):
+            check_labels_agree(each, each.labels(), dataset.labels, dataset.name)
     if keep is not None:
-        check_file_names([*classifiers, *(each.name for each in planned)])
+        check_examples_paths(keep.folder, classifiers, [(each.name, each.severity) for each in planned])
     mesh = sharding.data_mesh(devices)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     model_axis = model_axis or ("loop" if on_cpu else "vmap")
@@ -110,7 +121,7 @@ def evaluate(
         if run.num_processes > 1:
             distributed.agree("evaluation", fingerprint(run, classifiers, planned, model_axis))
         rows = _measured(run, classifiers, planned, model_axis, on_test_set)
-    _name_the_diverged(rows)
+    _name_the_diverged(rows, classifiers)
     return rows
 
 
@@ -122,6 +133,7 @@ def _measured(run: Run, classifiers: Mapping[str, models.Classifier], planned, m
         source = dataset if test_set.read is None else test_set.read()
         if test_set.read is not None:
             check_images(classifiers, source)
+            check_labels_agree(test_set, run.known_labels(source), run.known_labels(dataset), dataset.name)
         batches = clean_batches if test_set.read is None else None
         with distributed.lockstep(f"{test_set.name} {test_set.severity}", run.num_processes):
             groups, measured = measure(run, groups, test_set, source, batches)
@@ -169,15 +181,16 @@ def _save_examples(run: Run, groups: list[Group], measured, names: list[str], te
             save_examples(run.keep.folder, examples, dtype=run.keep.dtype)
 
 
-def _name_the_diverged(rows: list[dict]) -> None:
+def _name_the_diverged(rows: list[dict], classifiers: Mapping[str, models.Classifier]) -> None:
     where = {}
     for row in rows:
         if not row["finite"]:
             where.setdefault(row["classifier"], []).append(f"{row['corruption']} {row['severity'] or ''}".strip())
     for name, sets in where.items():
+        cause = models.first_non_finite(classifiers[name])
         warnings.warn(
             f"classifier {name!r} returned NaN or infinite logits on {len(sets)} of the test sets (first: {sets[0]}); "
-            f"those rows have no metrics. Look for a diverged training, or an overflow in bfloat16",
+            f"those rows have no metrics. {cause or 'Look for a diverged training, or an overflow in bfloat16'}",
             RuntimeWarning,
             stacklevel=3,
         )

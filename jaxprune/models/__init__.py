@@ -26,6 +26,7 @@ from jaxprune.models.classifier import (
     split_module,
 )
 from jaxprune.models.export import export_stablehlo, load_stablehlo
+from jaxprune.models.finite import check_finite, first_non_finite
 from jaxprune.models.forward import NnxForward
 from jaxprune.models.torch_file import read_torch_file
 from jaxprune.models.torch_weights import convert_state_dict, read_state_dict
@@ -39,8 +40,10 @@ __all__ = [
     "Consumer",
     "abstract_state",
     "assemble",
+    "check_finite",
     "create",
     "export_stablehlo",
+    "first_non_finite",
     "from_linen",
     "from_nnx",
     "from_torch",
@@ -146,7 +149,7 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: a damaged file, one that holds code, or the weights of another architecture.
+      ValueError: a damaged file, one that holds code, the weights of another architecture, or NaN or infinite ones.
     """
     _check_name(name)
     template = abstract_state(name, num_classes=num_classes, in_channels=len(mean), **options)
@@ -160,7 +163,9 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
         path=path,
         flattened={consumer.path: consumer.positions for consumer in consumers if consumer.positions > 1},
     )
-    return classifier.replace(**jax.tree.map(jnp.asarray, state))
+    classifier = classifier.replace(**jax.tree.map(jnp.asarray, state))
+    check_finite(classifier, str(path))
+    return classifier
 
 
 def abstract_state(name: str, *, num_classes: int, in_channels: int = 3, **options) -> dict:

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 from jaxprune.models.channels import ChannelGroup
+from jaxprune.models.finite import is_finite
 from jaxprune.models.forward import LINEN_MODE_ARGUMENTS, LinenForward, NnxForward
 
 MAX_PIXEL = 255.0
@@ -85,6 +86,8 @@ class Classifier:
     def logits(self, images: Shaped[Array, "n h w c"]) -> Float[Array, "n classes"]:
         """Returns the logits of uint8 (0..255) or float (in [0, 1]) images, in evaluation mode; jitted.
 
+        They are NaN if a parameter or statistic is not finite, even where XLA would lose it on the way.
+
         Raises:
           ValueError: images that are not `[N, H, W, C]` with the classifier's channels.
         """
@@ -94,7 +97,7 @@ class Classifier:
                 f"images have shape {list(images.shape)}; {self.name} takes [N, H, W, {self.mean.shape[-1]}]"
             )
         micro_batch = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else max(1, len(images))
-        return _logits(self, images, micro_batch)
+        return _logits(self, is_finite(self), images, micro_batch)
 
     @property
     def module(self) -> Any:
@@ -158,11 +161,12 @@ def _abstract_copy(classifier: Classifier, rebuild, widths) -> Classifier:
     return classifier.replace(params=params, batch_stats=batch_stats, forward=NnxForward(module))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _logits(classifier: Classifier, images, micro_batch: int):
-    return map_batch(
+@functools.partial(jax.jit, static_argnums=3)
+def _logits(classifier: Classifier, finite, images, micro_batch: int):
+    logits = map_batch(
         lambda piece: classifier.apply(classifier.params, classifier.batch_stats, piece)[0], images, micro_batch
     )
+    return jnp.where(finite, logits, jnp.nan)
 
 
 def map_batch(function, batch, micro_batch: int):

@@ -33,13 +33,13 @@ Names, signatures, the state, mask format and results are the same, under jit, v
 - `pruned_optimizer` and `masked_optimizer`, with which `post_gradient_update` cannot be forgotten; and an infinite or
   NaN weight is pruned to 0 like any other.
 - Packed masks everywhere, in SET and RigL too; masks in files; LAMP; summaries in bytes.
-- Mistakes that passed in silence are errors: a sparsity outside [0, 1), a filter that selects nothing, a
+- Mistakes that passed in silence are errors: a sparsity outside [0, 1), a filter of one's own that selects nothing, a
   `custom_sparsity_map` entry that names no parameter, masks of other parameters, blocks larger than the array.
 
-What differs: the summaries of jaxpruner's `utils` are here, at the top; NaN scores rank last for every sparsity type;
-blocks that leave less than half a block at an edge, for which jaxpruner gave masks of a wrong shape, work. Updaters
-without `rng_seed` still all use `PRNGKey(8)`: give a key. Updater objects of the original library itself work in
-`prune` and `pruned_optimizer`, see `original`.
+What differs: NaN scores rank last for every sparsity type; blocks that leave less than half a block at an edge, for
+which jaxpruner gave masks of a wrong shape, work; the words of messages. Updaters without `rng_seed` still all use
+`PRNGKey(8)`: give a key. Updater objects of the original library itself work in `prune` and `pruned_optimizer`, see
+`original`.
 """
 
 from jaxprune.pruning import (
@@ -52,6 +52,7 @@ from jaxprune.pruning import (
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
+    utils,
 )
 from jaxprune.pruning.algorithms import (
     SET,
@@ -161,4 +162,5 @@ __all__ = [
     "summarize",
     "summarize_intersection",
     "summarize_sparsity",
+    "utils",
 ]

@@ -24,6 +24,8 @@ ALGORITHM_REGISTRY: dict[str, Any] = {
     "set": algorithms.SET,
 }
 
+ALGORITHMS = tuple(ALGORITHM_REGISTRY)  # those of this library; `all_algorithm_names` has the registered ones too
+
 DISTRIBUTIONS = {"uniform": sparsity_distributions.uniform, "erk": sparsity_distributions.erk}
 
 DEFAULT_FINAL_DROP_FRACTION = 0.1  # where the cosine decay of RigL and SET starts

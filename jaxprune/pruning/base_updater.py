@@ -181,15 +181,18 @@ class BaseUpdater:
 
         return optax.GradientTransformationExtraArgs(init, update)
 
-    def instant_sparsify(self, params, grads=None):
-        """Returns (pruned parameters, masks) at the full sparsity of the distribution, now."""
+    def instant_sparsify(self, params, grads=None, **kwargs):
+        """Returns (pruned parameters, masks) at the full sparsity of the distribution, now.
+
+        Extra arguments reach `calculate_scores`.
+        """
         if self.sparsity_distribution_fn is None:
             raise ValueError(
                 "sparsity_distribution_fn is None, so there is no sparsity to prune to; give for example "
                 "partial(sparsity_distributions.uniform, sparsity=0.7)"
             )
         sparsities = self.sparsity_distribution_fn(params)
-        masks = self.create_masks(self.calculate_scores(params, grads=grads), sparsities)
+        masks = self.create_masks(self.calculate_scores(params, grads=grads, **kwargs), sparsities)
         return self.apply_masks(params, masks), self._pack(masks)
 
     def pre_forward_update(self, params, opt_state):
@@ -221,6 +224,6 @@ class NoPruning(BaseUpdater):
         """Returns the state as it is."""
         return sparse_state
 
-    def instant_sparsify(self, params, grads=None):
+    def instant_sparsify(self, params, grads=None, **kwargs):
         """Returns the parameters as they are, and a tree of None."""
         return params, self.get_initial_masks(params, None)

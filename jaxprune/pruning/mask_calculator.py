@@ -47,7 +47,7 @@ def topk_mask_calculator(scores, sparsity):
     >>> topk_mask_calculator(jnp.array([[1.0, 5.0], [1.0, 1.0]]), 0.5).tolist()
     [[1, 1], [0, 0]]
     """
-    return _topk(jnp.asarray(scores), _checked(sparsity))
+    return _topk_mask_calculator_internal(jnp.asarray(scores), _checked(sparsity))
 
 
 def topk_n_by_m_mask_calculator(scores, sparsity, sparsity_type):
@@ -105,7 +105,8 @@ def topk_channel_mask_calculator(scores, sparsity, sparsity_type):
 
 
 @jax.jit
-def _topk(scores, sparsity):
+def _topk_mask_calculator_internal(scores, sparsity):
+    # The name is jaxpruner's: extensions of it call this.
     size = scores.size
     # The clip also undoes the rounding of sizes that float32 cannot hold.
     count = jnp.clip(jnp.round(size * (1 - sparsity)).astype(jnp.int32), 1, max(size, 1))
@@ -145,14 +146,16 @@ def _topk_block(scores, sparsity, height, width, use_avg_pooling):
         lowest = -jnp.inf if jnp.issubdtype(scores.dtype, jnp.floating) else jnp.iinfo(scores.dtype).min
         pooled = lax.reduce_window(scores, jnp.array(lowest, scores.dtype), lax.max, window, window, padding)
         pooled = pooled.reshape(pooled.shape[:2])
-    mask = jnp.repeat(jnp.repeat(_topk(pooled, sparsity), height, axis=0), width, axis=1)[:rows, :columns]
+    mask = jnp.repeat(jnp.repeat(_topk_mask_calculator_internal(pooled, sparsity), height, axis=0), width, axis=1)[
+        :rows, :columns
+    ]
     return lax.broadcast_in_dim(mask, scores.shape, (0, 1))
 
 
 @partial(jax.jit, static_argnames="axis")
 def _topk_channel(scores, sparsity, axis):
     totals = jnp.sum(scores, axis=[other for other in range(scores.ndim) if other != axis])
-    return lax.broadcast_in_dim(_topk(totals, sparsity), scores.shape, (axis,))
+    return lax.broadcast_in_dim(_topk_mask_calculator_internal(totals, sparsity), scores.shape, (axis,))
 
 
 def _checked(sparsity):

@@ -20,8 +20,9 @@ def uniform(params, sparsity, filter_fn=NOT_DIM_ONE_FILTER_FN, custom_sparsity_m
     """Returns `sparsity` for every parameter that the filter selects; `custom_sparsity_map` goes first.
 
     `custom_sparsity_map` maps paths (tuples of names) to sparsities. A single array has the path `("kernel",)`.
-    Raises `ValueError` for a sparsity outside [0, 1), a filter that selects nothing, or a custom path that is no
-    parameter.
+    Raises `ValueError` for a sparsity outside [0, 1), a filter of one's own that selects nothing, or a custom path that
+    is no parameter. The default filter may select nothing, as in jaxpruner: an optimiser for biases has nothing to
+    prune.
 
     >>> uniform({"conv": {"kernel": np.ones((2, 2)), "bias": np.ones(2)}}, 0.5)
     {'conv': {'bias': None, 'kernel': 0.5}}
@@ -35,7 +36,8 @@ def uniform(params, sparsity, filter_fn=NOT_DIM_ONE_FILTER_FN, custom_sparsity_m
         return sparsity if filter_fn(names, param) else None
 
     sparsities = map_named(sparsity_of, params)
-    check_selection(params, jax.tree.leaves(sparsities))
+    if filter_fn is not NOT_DIM_ONE_FILTER_FN:
+        check_selection(params, jax.tree.leaves(sparsities))
     return sparsities
 
 
@@ -53,6 +55,15 @@ def erk(param_tree, sparsity, filter_fn=NOT_DIM_ONE_FILTER_FN, custom_sparsity_m
     check_selection(param_tree, shapes)
     sparsities = get_sparsities_erdos_renyi(shapes, sparsity, custom)
     return map_named(lambda names, _: sparsities.get(names), param_tree)
+
+
+def get_n_zeros(size, sparsity):
+    """Returns how many of `size` weights a sparsity removes, rounded down.
+
+    >>> get_n_zeros(10, 0.25)
+    2
+    """
+    return int(np.floor(sparsity * size))
 
 
 def get_sparsities_erdos_renyi(
@@ -83,7 +94,7 @@ def get_sparsities_erdos_renyi(
     custom = custom_sparsity_map or {}
     balanced = {name: shape for name, shape in var_shape_dict.items() if name not in custom}
     sizes = {name: int(np.prod(shape)) for name, shape in balanced.items()}
-    zeros = {name: int(np.floor(default_sparsity * size)) for name, size in sizes.items()}
+    zeros = {name: get_n_zeros(size, default_sparsity) for name, size in sizes.items()}
     thinness = {
         name: (np.sum(shape) / np.prod(shape)) ** erk_power_scale
         if include_kernel

@@ -19,14 +19,19 @@ def summarize_sparsity(param_tree, only_total_sparsity=False):
     """Returns {"path/of/parameter": fraction of zeros, ...} with the totals, as float32 scalars.
 
     The totals are `_total_sparsity`, `_nparams_nnz` (the weights that are not 0) and `_nparams`; alone when
-    `only_total_sparsity`. Works under jit.
+    `only_total_sparsity`. A None in the tree, such as a mask that is not there, is None in the summary and no part of
+    the totals. Works under jit.
 
     >>> {name: value.item() for name, value in summarize_sparsity({"w": jnp.array([1.0, 0.0])}).items()}
     {'w': 0.5, '_total_sparsity': 0.5, '_nparams_nnz': 1.0, '_nparams': 2.0}
     """
-    sizes = {show(names): jnp.size(leaf) for names, leaf in flatten_named(param_tree)}
-    non_zeros = {show(names): jnp.count_nonzero(leaf) for names, leaf in flatten_named(param_tree)}
-    summary = {} if only_total_sparsity else {name: _sparsity(non_zeros[name], sizes[name]) for name in sizes}
+    leaves = {show(names): leaf for names, leaf in flatten_named(param_tree)}
+    sizes = {name: jnp.size(leaf) for name, leaf in leaves.items()}
+    non_zeros = {name: jnp.count_nonzero(leaf) for name, leaf in leaves.items()}
+    summary = {}
+    if not only_total_sparsity:
+        summary = {show(names): None for names, leaf in named_masks(param_tree).items() if leaf is None}
+        summary |= {name: _sparsity(non_zeros[name], size) for name, size in sizes.items()}
     size = sum(sizes.values())
     # Integers add exactly as long as they hold the total.
     count = sum(non_zeros.values()) if size <= MAX_SIZE else sum(map(jnp.float32, non_zeros.values()))
@@ -44,24 +49,38 @@ def summarize_intersection(mask_tree1, mask_tree2, only_total_intersection=False
     """Returns how much of the first masks' kept weights the second keep too, {"path": fraction, ...}.
 
     The total is `_total_intersection`, alone when `only_total_intersection`. It is not symmetric; `mask_overlap` is.
-    Parameters without masks count 0.
+    A parameter without a first mask is None and no part of the total; one without a second mask shares nothing.
 
     >>> masks = {"w": jnp.array([1, 1, 0, 1])}, {"w": jnp.array([1, 0, 1, 0])}
     >>> round(summarize_intersection(*masks)["w"].item(), 4)
     0.3333
     """
-    shared, kept, _ = _count_masks(mask_tree1, mask_tree2)
+    shared, kept = {}, {}
+    for names, (one, other) in _matched(mask_tree1, mask_tree2).items():
+        name = show(names)
+        shared[name] = kept[name] = None
+        if one is not None:
+            shared[name] = jnp.int32(0) if other is None else jnp.sum((one == 1) & (other == 1), dtype=jnp.int32)
+            kept[name] = jnp.sum(one == 1, dtype=jnp.int32)
     return _relative(shared, kept, only_total_intersection, "_total_intersection")
 
 
 def mask_overlap(mask_tree1, mask_tree2, *, only_total=False):
     """Returns the Jaccard index of what two trees of masks keep, {"path": in [0, 1], ...} and `_total_overlap`.
 
+    A parameter without a mask in either tree is None and no part of the total.
+
     >>> masks = {"w": jnp.array([1, 1, 0, 1])}, {"w": jnp.array([1, 0, 1, 0])}
     >>> mask_overlap(*masks)["w"].item()
     0.25
     """
-    shared, _, either = _count_masks(mask_tree1, mask_tree2)
+    shared, either = {}, {}
+    for names, (one, other) in _matched(mask_tree1, mask_tree2).items():
+        name = show(names)
+        shared[name] = either[name] = None
+        if one is not None and other is not None:
+            shared[name] = jnp.sum((one == 1) & (other == 1), dtype=jnp.int32)
+            either[name] = jnp.sum((one == 1) | (other == 1), dtype=jnp.int32)
     return _relative(shared, either, only_total, "_total_overlap")
 
 
@@ -89,24 +108,14 @@ def _matched(mask_tree1, mask_tree2) -> dict[Names, tuple[Any, Any]]:
     return {names: (first[names], second[names]) for names in first}
 
 
-def _count_masks(mask_tree1, mask_tree2):
-    shared, kept, either = {}, {}, {}
-    for names, (one, other) in _matched(mask_tree1, mask_tree2).items():
-        name = show(names)
-        if one is None or other is None:
-            shared[name] = kept[name] = either[name] = jnp.int32(0)
-            if one is not None:
-                kept[name] = jnp.sum(one == 1, dtype=jnp.int32)
-        else:
-            shared[name] = jnp.sum((one == 1) & (other == 1), dtype=jnp.int32)
-            kept[name] = jnp.sum(one == 1, dtype=jnp.int32)
-            either[name] = jnp.sum((one == 1) | (other == 1), dtype=jnp.int32)
-    return shared, kept, either
-
-
-def _relative(parts, wholes, only_total, total_name) -> dict[str, jax.Array]:
-    summary = {} if only_total else {name: parts[name] / jnp.maximum(wholes[name], 1) for name in parts}
-    summary[total_name] = sum(parts.values()) / jnp.maximum(sum(wholes.values()), 1)
+def _relative(parts: dict[str, Any], wholes: dict[str, Any], only_total: bool, total_name: str) -> dict[str, Any]:
+    """Returns parts / wholes by name and of their sums; None stays None and counts nowhere."""
+    summary: dict[str, Any] = {}
+    if not only_total:
+        summary = {name: None if part is None else part / jnp.maximum(wholes[name], 1) for name, part in parts.items()}
+    counted = [name for name, part in parts.items() if part is not None]
+    total = sum(parts[name] for name in counted) if counted else jnp.int32(0)
+    summary[total_name] = total / jnp.maximum(sum(wholes[name] for name in counted), 1)
     return summary
 
 

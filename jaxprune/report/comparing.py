@@ -112,7 +112,7 @@ def _read(source: Source) -> dict[str, Outputs]:
             raise ValueError("a dict of outputs is empty; give the outputs of one test set at least")
         return dict(source)
     path = epath.Path(source)
-    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    files = sorted(file for file in path.iterdir() if file.suffix == ".npz") if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(
             f"{path} holds no .npz files; give the folder of one classifier that evaluate(keep_examples=...) wrote"

@@ -15,16 +15,16 @@
 import base64
 import io
 import itertools
-import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
-from jaxprune import names
+from jaxprune import names, npz
 
 FILE = "images.npz"
+_DIMENSIONS = {"index": 1, "images": 4, "class_names": 1, "gallery_index": 1, "gallery_sets": 1, "gallery_images": 5}
 MAX_EXEMPLARS, GALLERY_IMAGES, GALLERY_SETS = 24, 4, 7
 # Small images are shown enlarged by whole pixels, so that they stay what the network saw.
 SHOWN_PIXELS = 96
@@ -48,11 +48,7 @@ def read(run_dir: epath.PathLike | None) -> Pictures:
     path = None if run_dir is None else epath.Path(run_dir) / FILE
     if path is None or not path.exists():
         return Pictures({}, {}, ())
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, the report is written without images then") from None
+    content = npz.read(path, cure="delete it, the report is written without images then")
     _check(content, path)
     exemplars = dict(zip(map(int, content.get("index", ())), content.get("images", ()), strict=True))
     sets = [str(name) for name in content.get("gallery_sets", ())]
@@ -103,13 +99,18 @@ def data_uri(image: np.ndarray) -> str:
 
 def _check(content: dict[str, Any], path: epath.Path) -> None:
     shapes = {name: array.shape for name, array in content.items()}
-    images, gallery = shapes.get("images", (0,)), shapes.get("gallery_images", (0, 0))
-    are_images = all(
-        array.dtype == np.uint8 and array.shape[-1] in (1, 3)
-        for name, array in content.items()
-        if name in ("images", "gallery_images")
-    )
-    lengths = [shapes.get(name, (0,))[0] for name in ("index", "gallery_index", "gallery_sets")]
-    if not are_images or lengths != [images[0], *gallery[:2]]:
+    is_fitting = all(array.ndim == _DIMENSIONS.get(name) for name, array in content.items())
+    if is_fitting:
+        images, gallery = shapes.get("images", (0,)), shapes.get("gallery_images", (0, 0))
+        lengths = [shapes.get(name, (0,))[0] for name in ("index", "gallery_index", "gallery_sets")]
+        pixels = [content[name] for name in ("images", "gallery_images") if name in content]
+        places = [content[name] for name in ("index", "gallery_index") if name in content]
+        is_fitting = lengths == [images[0], *gallery[:2]] and all(
+            [
+                *(each.dtype == np.uint8 and each.shape[-1] in (1, 3) for each in pixels),
+                *(each.dtype.kind == "i" for each in places),
+            ]
+        )
+    if not is_fitting:
         listed = {name: list(shape) for name, shape in shapes.items()}
         raise ValueError(f"{path} holds arrays that do not fit each other, {listed}; see jaxprune.report.pictures")

@@ -30,7 +30,8 @@ def recalibrate_batch_norm(
       batch_size: images per batch, at most N.
 
     Raises:
-      ValueError: a test split, no image, batch_size < 1, or a classifier without BatchNorm statistics.
+      ValueError: a test split, no image, batch_size < 1, or a classifier without BatchNorm statistics, or that is not
+        finite.
 
     Source: Li et al. 2020, "EagleEye" (adaptive BatchNorm), for pruned candidates.
     """
@@ -39,6 +40,7 @@ def recalibrate_batch_norm(
         images = images.images
     if not len(images) or batch_size < 1:
         raise ValueError(f"{len(images)} images, batch_size={batch_size}; give at least one image and batch_size >= 1")
+    models.check_finite(classifier, classifier.name)
     batch_norms = [path for path, _ in _batch_norms(classifier.batch_stats)]
     if not batch_norms:
         raise ValueError(f"{classifier.name} keeps no BatchNorm statistics ('mean' beside 'var'): nothing to measure")

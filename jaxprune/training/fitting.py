@@ -73,8 +73,9 @@ def fit(
 
     Raises:
       ValueError: a test split, no images, other classes or channels than the classifier's, an option outside its
-        range; a checkpoint of another run, or none that is intact.
-      FloatingPointError: the loss is no longer finite; names the step. The last good checkpoint is kept.
+        range; a classifier that is not finite; a checkpoint of another run, or none that is intact.
+      FloatingPointError: the loss, a parameter or a batch statistic is no longer finite; names the step. The last good
+        checkpoint is kept.
       OSError: a checkpoint could not be written, as on a full disk; names the last good one.
       Interrupted: SIGTERM came while `checkpoint_dir` was given; a SystemExit with code 143.
     """
@@ -103,6 +104,7 @@ def check(
     classifier: models.Classifier, dataset: data.Dataset | data.StreamedDataset, *, epochs: int, options: Options
 ) -> None:
     """Raises a ValueError for anything that `fit` refuses before it starts."""
+    models.check_finite(classifier, classifier.name)
     _check_data(classifier, dataset, "training", "train on")
     if options.validation is not None:
         if not isinstance(options.validation, data.Dataset):

@@ -193,11 +193,11 @@ class Training:
         """Returns the tally on the host, after all steps dispatched so far.
 
         Raises:
-          FloatingPointError: a loss or a parameter is not finite.
+          FloatingPointError: a loss, a parameter or a batch statistic is not finite.
         """
         tally, finite = jax.device_get((self.state.tally, is_finite(self.state, stacked=self.stacked)))
-        bad = np.atleast_1d(tally.first_bad_step)
-        broken = np.flatnonzero((bad > 0) | ~np.atleast_1d(finite))
+        bad, (params_finite, stats_finite) = np.atleast_1d(tally.first_bad_step), map(np.atleast_1d, finite)
+        broken = np.flatnonzero((bad > 0) | ~params_finite | ~stats_finite)
         if not len(broken):
             return tally
         model, epoch = int(broken[0]), self.position.epoch
@@ -206,7 +206,8 @@ class Training:
             what = f"the training loss of {name} became {np.atleast_1d(tally.loss_sum)[model]}"
             step = bad[model]
         else:
-            what, step = f"a parameter of {name} became infinite or nan", np.max(tally.step)
+            part = "batch statistic" if params_finite[model] else "parameter"
+            what, step = f"a {part} of {name} became infinite or nan", np.max(tally.step)
         kept = ""
         if self.checkpoints is not None:
             self.checkpoints.wait()

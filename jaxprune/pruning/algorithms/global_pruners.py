@@ -41,9 +41,9 @@ class GlobalPruningMixin:
         masks = self._pack(self.create_masks(params, 0.0))
         return SparseState(masks=masks, target_sparsities=self.sparsity, count=jnp.zeros([], jnp.int32))
 
-    def instant_sparsify(self, params, grads=None):
-        """Returns (pruned parameters, masks) at the global sparsity, now."""
-        masks = self.create_masks(self.calculate_scores(params, grads=grads), self.sparsity)
+    def instant_sparsify(self, params, grads=None, **kwargs):
+        """Returns (pruned parameters, masks) at the global sparsity, now; extra arguments reach `calculate_scores`."""
+        masks = self.create_masks(self.calculate_scores(params, grads=grads, **kwargs), self.sparsity)
         return self.apply_masks(params, masks), self._pack(masks)
 
     def create_masks(self, scores, target_sparsity):

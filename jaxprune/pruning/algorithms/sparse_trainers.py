@@ -7,6 +7,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+# jaxpruner has both here.
+from jaxprune.pruning.algorithms.optimizer_restart import _restart_using_mask as _restart_using_mask
 from jaxprune.pruning.algorithms.optimizer_restart import restart_inner_state
 from jaxprune.pruning.algorithms.pruners import generate_random_scores
 from jaxprune.pruning.base_updater import BaseUpdater
@@ -28,7 +30,7 @@ class StaticRandomSparse(BaseUpdater):
         """Returns random masks at the target sparsities."""
         return self.create_masks(generate_random_scores(params, self.rng_seed), target_sparsities)
 
-    def instant_sparsify(self, params, grads=None):
+    def instant_sparsify(self, params, grads=None, **kwargs):
         """Raises `RuntimeError`: sparse training starts sparse."""
         raise RuntimeError(
             f"instant_sparsify is not supported by {type(self).__name__}: it trains sparse from the start; "
