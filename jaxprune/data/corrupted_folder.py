@@ -144,7 +144,7 @@ def _manifest(path: epath.Path) -> dict:
     file = path / MANIFEST_FILE
     try:
         found = json.loads(file.read_text()) if file.exists() else {}
-        about = {"dataset": path.name, "severities": SEVERITIES, "class_names": None} | dict(found)
+        about = {"dataset": path.name, "severities": SEVERITIES, "class_names": None} | found
         severities, names = about["severities"], about["class_names"]
         are_severities = all(type(each) is int and each in SEVERITIES for each in severities)
         if not are_severities or not len(set(severities)) == len(severities) > 0:
