@@ -1,5 +1,6 @@
 """Which test sets are measured, in which order, and where each comes from. Nothing is generated or read here."""
 
+import numbers
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,14 +40,22 @@ def test_set_key(key: Key[Array, ""], name: str, severity: int) -> Key[Array, ""
 
 
 def check_corruptions(names: Sequence[str], severities: Sequence[int]) -> None:
-    """Raises a ValueError for an unknown corruption or a severity outside 1..5."""
+    """Raises a ValueError for an unknown corruption or a severity that is not an integer in 1..5."""
+    _check_sequence("corruptions", names)
+    _check_sequence("severities", severities)
     known = corruption_room.CORRUPTIONS
     for name in names:
         if name not in known:
             raise ValueError(f"unknown corruption {name!r}; known: {', '.join(known)}")
     for severity in severities:
-        if severity not in SEVERITIES:
+        is_integer = isinstance(severity, numbers.Integral) and not isinstance(severity, bool)
+        if not is_integer or severity not in SEVERITIES:
             raise ValueError(f"severity {severity!r} is outside 1..5; give integers from 1 (mild) to 5 (strong)")
+
+
+def _check_sequence(what: str, values) -> None:
+    if isinstance(values, str | int | float):
+        raise ValueError(f"{what} is {values!r}; give a sequence, also of one: [{values!r}]")
 
 
 def plan_test_sets(
@@ -58,6 +67,8 @@ def plan_test_sets(
       ValueError: nothing is selected, or what is selected is unknown or named twice.
       FileNotFoundError: a folder lacks what is selected.
     """
+    _check_sequence("corruptions", corruptions)
+    _check_sequence("severities", severities)
     if corrupted is None:
         names = corruption_room.COMMON_CORRUPTIONS if corruptions is None else tuple(corruptions)
         severities = SEVERITIES if severities is None else tuple(severities)
