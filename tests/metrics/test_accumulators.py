@@ -211,7 +211,6 @@ def test_counts_do_not_stall_where_float32_does():
     assert float(one_more.correct.high[0]) + float(one_more.correct.low[0]) == 2**25 + 1
 
 
-@pytest.mark.filterwarnings("ignore:the temperature stopped")
 @pytest.mark.parametrize(
     "metric",
     [
