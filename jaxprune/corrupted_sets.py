@@ -72,6 +72,7 @@ def write(
         "class_names": list(dataset.class_names),
     }
     _claim(out, manifest)
+    files.tidy(out)
     key = jax.random.key(seed, impl="threefry2x32")
     count = len(severities) * len(dataset)
     options = {"preset": preset, "post_jpeg": post_jpeg, "frost_textures": frost_textures}

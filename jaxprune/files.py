@@ -22,6 +22,7 @@ import re
 import secrets
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
@@ -30,8 +31,9 @@ from etils import epath
 
 LOCKS_FOLDER = ".locks"
 Item = TypeVar("Item")
+_IN_MEMORY_BYTES = 2**26  # what goes to an object store is held on disk from this size
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
-_AT_CWD, _RENAME_EXCHANGE = -100, 2  # of Linux's fcntl.h and fs.h
+_AT_CWD, _RENAME_NO_REPLACE, _RENAME_EXCHANGE = -100, 1, 2  # of Linux's fcntl.h and fs.h
 
 
 def check_output(path, *, what: str, is_ours: Callable[[epath.Path], bool] | None = None) -> epath.Path:
@@ -117,9 +119,11 @@ def writing(path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
     if is_remote(path):
         if exclusive and path.exists():
             raise _taken(path)
-        buffer = io.BytesIO()
-        yield buffer
-        path.write_bytes(buffer.getvalue())
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as buffer:
+            yield buffer
+            buffer.seek(0)
+            with path.open("wb") as file:
+                shutil.copyfileobj(buffer, file)
         return
     path = epath.Path(os.path.realpath(path))
     with _naming(path):
@@ -194,8 +198,10 @@ def delete_folder(path) -> None:
         path.rmtree()
         return
     temporary = _temporary_name(path)
-    _rename(path, temporary)
-    _delete(temporary)
+    try:
+        _rename(path, temporary)
+    finally:
+        _delete(temporary)
 
 
 def tidy(folder, target: str | None = None) -> None:
@@ -388,23 +394,24 @@ def _rename(source: epath.Path, target: epath.Path) -> None:
 def _create(source: epath.Path, target: epath.Path) -> None:
     """Gives `source` the name `target`, which must be free: asked and done in one step."""
     _moment("before rename", target)
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        raise _taken(target) from None
-    except OSError:  # a file system without hard links
+    if not _renamed(source, target, _RENAME_NO_REPLACE):
         try:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL))
+            os.link(source, target)
         except FileExistsError:
             raise _taken(target) from None
-        os.replace(source, target)
+        except OSError:  # a file system without hard links
+            try:
+                os.close(os.open(target, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                raise _taken(target) from None
+            os.replace(source, target)
     _moment("after rename", target)
 
 
 def _exchange(source: epath.Path, target: epath.Path) -> None:
     """Swaps two folders in one step where the system can; elsewhere `target` is missing for a moment."""
     _moment("before rename", target)
-    if not _exchange_at_once(source, target):
+    if not _renamed(source, target, _RENAME_EXCHANGE):
         # No temporary name: were this process killed here, the next one would delete the only copy.
         aside = target.parent / f".{target.name}.replaced-{secrets.token_hex(4)}"
         os.replace(target, aside)
@@ -413,11 +420,12 @@ def _exchange(source: epath.Path, target: epath.Path) -> None:
     _moment("after rename", target)
 
 
-def _exchange_at_once(source: epath.Path, target: epath.Path) -> bool:
+def _renamed(source: epath.Path, target: epath.Path, how: int) -> bool:
+    """Returns whether Linux has renamed in one step: without replacing, or by swapping two names."""
     rename: Any = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
     if rename is None:
         return False
-    return rename(_AT_CWD, os.fsencode(source), _AT_CWD, os.fsencode(target), _RENAME_EXCHANGE) == 0
+    return rename(_AT_CWD, os.fsencode(source), _AT_CWD, os.fsencode(target), how) == 0
 
 
 def _taken(path: epath.Path) -> FileExistsError:

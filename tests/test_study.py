@@ -454,8 +454,14 @@ def test_damaged_rows_are_refused_before_anything_is_computed(finished, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
 
 
-def test_rows_that_were_cut_are_gathered_again(finished, tmp_path):
+def test_damaged_rows_and_images_follow_again_from_the_parts(finished):
     out, _, text = finished
+    images = (out / "images.npz").read_bytes()
+    (out / "rows.jsonl").write_text(text.replace('"num_correct": ', '"num_correct": 1', 1))
+    (out / "images.npz").write_bytes(images[:-100])
+    study.run(TINY, out)
+    assert (out / "rows.jsonl").read_text() == text
+    assert (out / "images.npz").read_bytes() == images
     (out / "rows.jsonl").write_text(text[:-30])
     study.run(TINY, out)
     assert (out / "rows.jsonl").read_text() == text

@@ -1,6 +1,7 @@
 """The numbers of every example, in files, so that any metric, interval or paired test can be computed later."""
 
 import dataclasses
+import io
 import zipfile
 from collections.abc import Iterable
 from typing import Any
@@ -135,8 +136,9 @@ def save_examples(folder, examples: Examples, *, dtype: str) -> epath.Path:
     # Beyond float16's range lies no loss that means anything but "certain and wrong".
     with np.errstate(over="ignore"):
         content |= {name: content[name].astype(dtype) for name in _FLOATS if name in content}
-    with files.writing(path) as file:
-        np.savez_compressed(file, allow_pickle=False, format_version=FORMAT_VERSION, dtype=dtype, **content)
+    buffer = io.BytesIO()  # a ZIP archive is written back and forth
+    np.savez_compressed(buffer, allow_pickle=False, format_version=FORMAT_VERSION, dtype=dtype, **content)
+    files.write(path, buffer.getvalue())
     return path
 
 

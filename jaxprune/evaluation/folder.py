@@ -57,6 +57,7 @@ def held(out: epath.Path) -> Iterator[None]:
             raise FileExistsError(f"another process is evaluating into {out}; give --out another folder")
         try:
             check(out)
+            files.tidy(out)
             yield
         finally:
             # Nothing stays of the lock, nor of a folder that got nothing. Should two processes hold locks of one name

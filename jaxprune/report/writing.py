@@ -3,7 +3,7 @@
 import importlib.util
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
 
@@ -13,6 +13,7 @@ from jaxprune.report import rows
 FIGURES_DIR, TABLES_DIR, COMPARISON_DIR = "figures", "tables", "comparison"
 # Lists a report's files outside of run folders, as `sha256sum` writes and checks it.
 SUMS_FILE = ".jaxprune-report.sha256"
+_ALWAYS_WRITTEN = ("report.html", "results.csv", "summary.csv", "verdicts.csv")
 # How the first file of a comparison begins; those that were written without check sums are recognised by it.
 _COMPARED_ROWS = "results.csv", b"run,schema_version,"
 
@@ -53,7 +54,7 @@ def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLik
         records = rows.read(folder)
         found.append((folder, records, rows.read_study(folder, config_hash=records[0]["config_hash"])))
     try:
-        from jaxprune.report import contents, page, theme
+        from jaxprune.report import drawing, page
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("jaxprune"):
             raise
@@ -63,16 +64,19 @@ def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLik
         ) from error
 
     files.check_folder(out, what="report")
-    content = dict(_rendered(contents.gather(found), page, theme))
-    if _place(out) in map(_place, folders):
-        _write_all(out, content)
-    else:
+    is_elsewhere = _place(out) not in map(_place, folders)
+    if is_elsewhere:  # before minutes of drawing; the figures' names are not known yet
+        _refuse_foreign(out, _ALWAYS_WRITTEN, is_comparison=is_comparison)
+    content = dict(_rendered(page.gather([page.Run(*run) for run in found]), page, drawing))
+    if is_elsewhere:
         with files.lock(out, "report", wait=True):
             _write_where_nothing_is_lost(out, content, is_comparison=is_comparison)
+    else:
+        _write_all(out, content)
     return out / "report.html"
 
 
-def _rendered(content, page, theme) -> Iterator[tuple[str, bytes]]:
+def _rendered(content, page, drawing) -> Iterator[tuple[str, bytes]]:
     """Yields the path of every file in the report's folder, and what goes into it."""
     for name, table in content.data.items():
         yield f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode()
@@ -80,24 +84,24 @@ def _rendered(content, page, theme) -> Iterator[tuple[str, bytes]]:
         buffer = io.BytesIO()
         content.data["results"].to_parquet(buffer, index=False)
         yield "results.parquet", buffer.getvalue()
-    for plot in [*content.shared.plots, *(plot for section in content.sections for plot in section.plots)]:
-        for kind, drawing in theme.files(plot).items():
-            yield f"{FIGURES_DIR}/{plot.name}.{kind}", drawing
+    for plot in [*content.shared_plots, *(plot for section in content.sections for plot in section.plots)]:
+        for kind, image in drawing.files(plot).items():
+            yield f"{FIGURES_DIR}/{plot.name}.{kind}", image
     for name, text in _tables(content):
         yield f"{TABLES_DIR}/{name}", text.encode()
-    yield "report.html", page.render(content.name, content.sections, content.shared).encode()
+    yield "report.html", page.render(content).encode()
 
 
 def _tables(content) -> Iterator[tuple[str, str]]:
     """Yields the name and text of each table, as Markdown and LaTeX."""
-    from jaxprune.report import page, page_tables, words
+    from jaxprune.report import formatting, tables
 
-    groups = [("all", content.shared.tables), *((each.prefix, page.section_tables(each)) for each in content.sections)]
-    for prefix, tables in groups:
-        for table in tables:
-            stem = f"{prefix}-{words.file_stem(table.title.lower())}"
-            yield f"{stem}.md", page_tables.markdown(table)
-            yield f"{stem}.tex", page_tables.latex(table)
+    groups = [("all", content.shared_tables), *((each.prefix, each.tables) for each in content.sections)]
+    for prefix, group in groups:
+        for table in group:
+            stem = f"{prefix}-{formatting.file_stem(table.title.lower())}"
+            yield f"{stem}.md", tables.markdown(table)
+            yield f"{stem}.tex", tables.latex(table)
 
 
 def _place(path: epath.Path) -> str:
@@ -111,23 +115,29 @@ def _write_all(out: epath.Path, content: Mapping[str, bytes]) -> None:
 
 def _write_where_nothing_is_lost(out: epath.Path, content: Mapping[str, bytes], *, is_comparison: bool) -> None:
     """Writes the files and their check sums, unless one is there that the check sums there do not know."""
-    known = _read_sums(out / SUMS_FILE)
-    name, begin = _COMPARED_ROWS
-    if not known and is_comparison and (out / name).exists() and (out / name).read_bytes().startswith(begin):
-        known = {name: {files.checksum_of(out / name)} for name in content if (out / name).is_file()}
-    for name in content:
-        # Known are the old content and, where a report was interrupted, the new.
-        files.check_output(
-            out / name,
-            what="file of a report",
-            is_ours=lambda path, name=name: path.is_file() and files.checksum_of(path) in known.get(name, ()),
-        )
+    known = _refuse_foreign(out, content, is_comparison=is_comparison)
     new = {name: {files.checksum(each)} for name, each in content.items()}
     both = {name: known.get(name, set()) | new.get(name, set()) for name in {**known, **new}}
     files.write(out / SUMS_FILE, _sums_text(both))
     _write_all(out, content)
     others = {name: sums for name, sums in known.items() if name not in new and (out / name).is_file()}
     files.write(out / SUMS_FILE, _sums_text(others | new))
+
+
+def _refuse_foreign(out: epath.Path, names: Iterable[str], *, is_comparison: bool) -> dict[str, set[str]]:
+    """Returns the check sums of a report's files, by name, after making sure that no other files have these names."""
+    known = _read_sums(out / SUMS_FILE)
+    rows_file, begin = _COMPARED_ROWS
+    if not known and is_comparison and (out / rows_file).is_file() and (out / rows_file).read_bytes().startswith(begin):
+        known = {name: {files.checksum_of(out / name)} for name in names if (out / name).is_file()}
+    for name in names:
+        # Known are the old content and, where a report was interrupted, the new.
+        files.check_output(
+            out / name,
+            what="file of a report",
+            is_ours=lambda path, name=name: path.is_file() and files.checksum_of(path) in known.get(name, ()),
+        )
+    return known
 
 
 def _sums_text(sums: Mapping[str, set[str]]) -> str:

@@ -27,8 +27,8 @@ from jaxprune.study.configuration import (
 ROWS_FILE, CHECKPOINTS_FOLDER = "rows.jsonl", "checkpoints"
 # What a row of a part says of which measurement it is.
 _IDENTITY = ("config_hash", "seed", "arm", "method", "sparsity", "stage", "corruption", "severity")
-# The parts that this process has read and found intact: path, what tells a change of the file, configuration.
-_intact: set[tuple] = set()
+# The parts that this process has read and found intact, by path and what tells a change of the file.
+_intact: dict[tuple, StudyConfig] = {}
 
 # A part of a study that shares no network with the others.
 Unit = tuple[int, ArmConfig]
@@ -84,11 +84,11 @@ def is_done(config: StudyConfig, out: epath.Path, unit: Unit, name: str) -> bool
     path = rows_path(out, unit, name)
     if not files.is_there(path):
         return False
-    known = (str(path), _stamp(path), config_hash(config))
-    if known not in _intact:
+    file = str(path), _stamp(path)
+    if _intact.get(file) != config:
         rows = row_parts.decode(path.read_bytes(), str(path))
         _refuse_other_rows(path, rows, _expected(config, unit, name))
-        _intact.add(known)
+        _intact[file] = config
     return True
 
 

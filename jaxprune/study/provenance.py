@@ -49,6 +49,8 @@ def claim(out: epath.Path, config: StudyConfig, command: str) -> None:
     """Writes `study.json` into a new run folder, or checks that an existing one belongs to this study."""
     with files.lock(out, _STUDY_LOCK, wait=True):
         _claim(out, config, command)
+    for folder in (out, out / row_parts.FOLDER):
+        files.tidy(folder)
 
 
 def add_seconds(out: epath.Path, part: str, seconds: float) -> None:

@@ -96,27 +96,42 @@ def killed_at_every_moment(folder, code, count, before="pass"):
     `code` is Python source; it runs once without a stop in `{folder}/0`. `before` is source that runs first, once, in
     the process that forks; `code` sees its names. Yields (number, folder, exit code).
     """
+    for place, number, exit_code in killed_at_all(folder, {"": (code, count)}, before):
+        yield number, place, exit_code
+
+
+def killed_at_all(folder, works, before="pass"):
+    """Does as `killed_at_every_moment` for several works, by name a code and a count, in one process that forks.
+
+    The working folders are `{folder}/<name>/<number>`. Yields (working folder, number, exit code).
+    """
     root = pathlib.Path(folder)
+    functions = "".join(
+        f"def work{index}():\n{textwrap.indent(textwrap.dedent(code), '    ')}\n"
+        for index, (code, _) in enumerate(works.values())
+    )
+    order = [(name, index, count) for index, (name, (_, count)) in enumerate(works.items())]
     program = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from tests.files import failpoints
 {textwrap.dedent(before)}
-def work():
-{textwrap.indent(textwrap.dedent(code), "    ")}
-for number in range({count} + 1):
-    place = os.path.join({str(root)!r}, str(number))
-    os.makedirs(place, exist_ok=True)
-    child = os.fork()
-    if child == 0:
-        os.chdir(place)
-        with failpoints.stop_at(number or None, "exit"):
-            work()
-        os._exit(0)
-    print(number, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+{functions}
+for name, index, count in {order!r}:
+    for number in range(count + 1):
+        place = os.path.join({str(root)!r}, name, str(number))
+        os.makedirs(place, exist_ok=True)
+        child = os.fork()
+        if child == 0:
+            os.chdir(place)
+            with failpoints.stop_at(number or None, "exit"):
+                globals()[f"work{{index}}"]()
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), number, place, flush=True)
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
-        number, code = map(int, line.split())
-        yield number, root / str(number), code
+        exit_code, number, place = line.split(" ", 2)
+        assert int(exit_code) in (0, 77), done.stderr
+        yield pathlib.Path(place), int(number), int(exit_code)
