@@ -47,6 +47,11 @@ def users_archive(path):
         np.savez(file, header=np.zeros(3), mask0=np.zeros(3))
 
 
+def users_array(path):
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
 def users_json(path):
     """Looks like a checkpoint folder, by names alone."""
     (path / "description").mkdir(parents=True)
@@ -62,7 +67,7 @@ THEIRS = {
     "text": lambda path: path.write_text('{"jaxprune": "masks"}'),
     "safetensors": lambda path: safetensors.save_file({"w": np.zeros(3, np.float32)}, path, {"jaxprune": "[1]"}),
     "archive": users_archive,
-    "array": lambda path: np.lib.format.write_array(path.open("wb"), np.zeros(3)),
+    "array": users_array,
     "names of a checkpoint": users_json,
     "dangling link": lambda path: path.symlink_to("nowhere"),
     "link to a folder": lambda path: (users_folder(path.parent / "real"), path.symlink_to("real")),
