@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprune import checkpoints, models, pruning, training
+from jaxprune import checkpoints, files, models, pruning, training
 from jaxprune.training import resume
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -139,6 +139,29 @@ def test_the_current_folder_is_not_replaced_though_it_is_a_checkpoint(net, tmp_p
     with pytest.raises(FileExistsError, match="it is the current folder"):
         checkpoints.save(".", net)
     assert content(tmp_path) == before
+
+
+def test_an_object_store_is_written_directly(net, masks, tmp_path, monkeypatch):
+    """It has neither renames nor locks; a folder stands for one here."""
+    write = files.write
+
+    def write_anywhere(path, content, **options):
+        path.parent.mkdir(parents=True, exist_ok=True)  # objects need no folders
+        write(path, content, **options)
+
+    monkeypatch.setattr(files, "is_remote", lambda path: True)
+    monkeypatch.setattr(files, "write", write_anywhere)
+    for version in (1, 2):
+        checkpoints.save(tmp_path / "it", net, masks=masks, metadata={"version": version})
+        assert checkpoints.load(tmp_path / "it").metadata == {"version": version}
+    (tmp_path / "it" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds notes\.txt"):
+        checkpoints.save(tmp_path / "it", net)
+    train(tmp_path / "training", 1, 2)
+    train(tmp_path / "training", 3, 3)
+    assert [path.name for path in (tmp_path / "training").glob("step_*")] == ["step_00000003"]
+    training.delete_checkpoints(tmp_path / "training")
+    assert os.listdir(tmp_path / "training") == ["epochs.jsonl"]
 
 
 # ---- states of a training ----
