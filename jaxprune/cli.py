@@ -1,6 +1,6 @@
 """The command line: `jaxprune run | report | evaluate | compare | prune | corrupt | doctor`.
 
-Bad input ends with one line on standard error and exit code 2; finished work stays.
+Bad input ends with one line on standard error and exit code 2; SIGTERM with one line and 143. Finished work stays.
 """
 
 import contextlib
@@ -9,11 +9,15 @@ import importlib.util
 import os
 import pathlib
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+_AGAIN_S = 0.02
+_KEPT = "finished parts are kept, the same command continues"
 TRACEBACK_VARIABLE = "JAXPRUNE_TRACEBACK"
 _USAGE = """usage: jaxprune COMMAND ...
 
@@ -39,12 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
     if command not in COMMANDS:
         return _complain(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
     try:
-        with warnings.catch_warnings():
+        with _terminable(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return COMMANDS[command](rest) or EXIT_OK
     except KeyboardInterrupt:
-        sys.stderr.write("\njaxprune: interrupted; finished parts are kept, the same command continues\n")
+        sys.stderr.write(f"\njaxprune: interrupted; {_KEPT}\n")
         return EXIT_INTERRUPTED
+    except _Terminated:
+        return _complain(f"terminated; {_KEPT}", EXIT_TERMINATED)
     except SystemExit as error:
         # Training that SIGTERM stopped says where it goes on; argument parsing has said what it had to.
         if isinstance(error, _loaded("jaxprune.training", "Interrupted")):
@@ -59,6 +65,41 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         return _complain(str(error) or repr(error))
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came; raised where the program was, so that temporary files are deleted on the way out."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM raise `_Terminated` for the length of the block; training has its own way to stop meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number, frame):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+        raise _Terminated(EXIT_TERMINATED)
+
+    def hook(unraisable):
+        """Sends the signal again if it came in a callback of the garbage collector, where Python drops exceptions."""
+        if unraisable.exc_type is not _Terminated:
+            previous_hook(unraisable)
+            return
+        signal.signal(signal.SIGTERM, terminate)
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+
+    previous, previous_hook = signal.signal(signal.SIGTERM, terminate), sys.unraisablehook
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = previous_hook
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
 
 
 def _loaded(module: str, name: str):
@@ -86,6 +127,19 @@ def _parse(kind: type, command: str, arguments: list[str], **defaults):
     default = kind(**defaults) if defaults else None
     options = {"default": default} if default is not None else {}
     return tyro.cli(kind, prog=f"jaxprune {command}", args=arguments, **options)
+
+
+def _renamed(arguments: list[str], names: dict[str, str]) -> list[str]:
+    """Returns the arguments with the present names of options whose former ones still work, with a warning."""
+    renamed = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        option = option.replace("_", "-")
+        if option in names:
+            _show_warning(f"{option} is called {names[option]} now, and will go in a later release")
+            argument = names[option] + equals + value
+        renamed.append(argument)
+    return renamed
 
 
 def _run(arguments: list[str]) -> None:
@@ -327,14 +381,18 @@ class _TorchOptions:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mean, std):
+def _load_classifier(path: str, options: _TorchOptions, **known):
+    return _load_checkpoint(path, options, **known).classifier
+
+
+def _load_checkpoint(path: str, options: _TorchOptions, *, num_classes: int, mean, std):
     from jaxprune import checkpoints, models
 
     if os.path.isdir(path):
-        return checkpoints.load(path).classifier
+        return checkpoints.load(path)
     if path.endswith(".safetensors"):
-        return checkpoints.load_safetensors(path).classifier
-    return models.from_torch(
+        return checkpoints.load_safetensors(path)
+    classifier = models.from_torch(
         path,
         name=options.model,
         num_classes=num_classes,
@@ -342,6 +400,7 @@ def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mea
         std=options.std or std,
         **options.architecture(),
     )
+    return checkpoints.Checkpoint(classifier, None, {})
 
 
 @dataclasses.dataclass
@@ -395,11 +454,11 @@ def _evaluate(arguments: list[str]) -> None:
         """Also write every image's confidence, prediction and losses into the folder examples of --out."""
         batch_size: int = evaluation.BATCH_SIZE
         """Images per step."""
-        compute_dtype: str = "float32"
+        precision: str = "float32"
         """float32, or bfloat16 for weights and activations of that type."""
         torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
-    options = _parse(Evaluate, "evaluate", arguments)
+    options = _parse(Evaluate, "evaluate", _renamed(arguments, {"--compute-dtype": "--precision"}))
     if not options.checkpoints:
         raise ValueError("jaxprune evaluate needs a checkpoint first, such as: jaxprune evaluate net.pt --dataset NAME")
     if options.keep_examples and options.out is None:
@@ -429,7 +488,7 @@ def _evaluate_into(out, options, command: str) -> None:
             "dataset": {"name": dataset.name, "split": dataset.split, "num_images": len(dataset)},
             "corrupted": options.test_sets.corrupted,
             "seed": None if options.test_sets.corrupted else options.test_sets.seed,
-            "precision": options.compute_dtype,
+            "precision": options.precision,
             "batch_size": options.batch_size,
             "checkpoints": {name: {"path": path, "sha256": files.checksum_of(path)} for name, path in paths.items()},
         }
@@ -443,7 +502,7 @@ def _evaluate_into(out, options, command: str) -> None:
                     dataset,
                     **selection,
                     batch_size=options.batch_size,
-                    compute_dtype=options.compute_dtype,
+                    precision=options.precision,
                     keep_examples=out / folder.EXAMPLES_FOLDER if options.keep_examples else None,
                     on_test_set=_counter(on_progress, num_sets),
                 )
@@ -525,6 +584,9 @@ def _prune(arguments: list[str]) -> None:
         """The folder to write: a checkpoint that every jaxprune command reads."""
         method: str = "weight"
         """A method of pruning.METHODS, such as weight, random, filter_l1, slimming or channel_random."""
+        filter_fn: str | None = None
+        """Methods that remove weights: from which parameters, a name in pruning.FILTERS such as kernels, which takes
+        linear and attention layers too. By default from the kernels of 2-D convolutions."""
         layers: tuple[str, ...] | None = None
         """Methods that remove channels: channel groups, or one word: study, all. By default the method's own choice."""
         round_to: int = 1
@@ -538,40 +600,75 @@ def _prune(arguments: list[str]) -> None:
         torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
     options = _parse(Prune, "prune", arguments)
-    if os.path.exists(options.out):
-        raise ValueError(f"{options.out} exists already; give --out a new folder, or delete it")
+    _check_prune_outputs(options.checkpoint, options.out, options.export)
     import jax
 
     from jaxprune import checkpoints, data, models, pruning
 
-    dense = _load_classifier(
+    method = pruning.find_method(options.method)
+    if "images" in method.needs:
+        raise ValueError(
+            f"method {options.method!r} needs training images, which this command has none of; use it in a study, or "
+            "pruning.prune in Python"
+        )
+    dense, earlier_masks, _ = _load_checkpoint(
         options.checkpoint,
         options.torch,
         num_classes=options.num_classes,
         mean=data.CIFAR10_MEAN,
         std=data.CIFAR10_STD,
     )
-    structured = options.method in pruning.STRUCTURED_METHODS
-    choice = {}
-    if structured:
-        layers = options.layers
-        choice = {"layers": layers[0] if layers and len(layers) == 1 else layers, "round_to": options.round_to}
-    elif options.layers or options.round_to != 1:
+    layers = options.layers[0] if options.layers and len(options.layers) == 1 else options.layers
+    if method.removes_channels and options.filter_fn is not None:
         raise ValueError(
-            f"--layers and --round-to are for methods that remove channels ({', '.join(pruning.STRUCTURED_METHODS)}), "
-            f"not for {options.method!r}"
+            f"--filter-fn is for methods that remove weights ({pruning.methods_with('filter_fn')}), not for "
+            f"{options.method!r}"
         )
+    if not method.removes_channels and (layers or options.round_to != 1):
+        raise ValueError(
+            f"--layers and --round-to are for methods that remove channels ({pruning.methods_with('layers')}), not for "
+            f"{options.method!r}"
+        )
+    if method.removes_channels:
+        choice = {"layers": layers, "round_to": options.round_to}
+    else:
+        choice = {"filter_fn": options.filter_fn}
     key = jax.random.key(options.seed)
     sparse, masks = pruning.prune(dense, method=options.method, sparsity=options.sparsity, key=key, **choice)
-    if structured:
+    if earlier_masks is not None:
+        # What was pruned stays pruned; masks of single weights keep channels from being taken out, as `compact` says.
+        masks = pruning.intersect_masks(masks, earlier_masks)
+        sparse = sparse.replace(params=pruning.mask_params(sparse.params, masks))
+    note = "Masks make no forward pass faster"
+    if method.removes_channels:
         sparse, masks = pruning.compact(sparse, masks), None
-    metadata = {"method": options.method, "sparsity": options.sparsity, "seed": options.seed}
-    checkpoints.save(options.out, sparse, masks=masks, metadata=metadata | {"source": options.checkpoint})
-    note = "The channels are gone, the network is smaller" if structured else "Masks make no forward pass faster"
+        smaller = sum(leaf.size for leaf in jax.tree.leaves(sparse.params))
+        is_smaller = smaller < sum(leaf.size for leaf in jax.tree.leaves(dense.params))
+        note = "The channels are gone, the network is smaller" if is_smaller else "No channel is gone"
+    metadata = {"method": pruning.canonical_name(options.method), "sparsity": options.sparsity, "seed": options.seed}
+    metadata["source"] = options.checkpoint
+    checkpoints.save(options.out, sparse, masks=masks, metadata=metadata, replace=False)
     sys.stdout.write(f"{pruning.summarize(sparse, masks, before=dense)}\n{note}. Saved: {options.out}\n")
-    if options.export:
+    if options.export is not None:
         models.export_stablehlo(options.export, sparse)
         sys.stdout.write(f"exported: {options.export}\n")
+
+
+def _check_prune_outputs(checkpoint: str, out: str, export: str | None) -> None:
+    """Raises a ValueError or an OSError if what `prune` will write would replace something, or lie in one another."""
+    from jaxprune import files
+
+    files.check_output(out, what="checkpoint folder")
+    pairs = [("--out", out, "the checkpoint that is read", checkpoint)]
+    if export is not None:
+        from jaxprune.models.export import check_export_path
+
+        check_export_path(export)
+        pairs += [("--export", export, *pairs[0][2:]), ("--export", export, "--out", out)]
+        pairs += [("--out", out, "--export", export)]
+    for option, path, where, folder in pairs:
+        if pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise ValueError(f"{option} {path} lies in {where}, {folder}; give another path")
 
 
 def _print_rows(rows: list[dict], title: str) -> None:
@@ -690,13 +787,10 @@ def _image_of(source: dict, index: int):
 
 def _image_file(path: str):
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
 
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no image that Pillow can read; give a PNG or JPEG file") from error
+    from jaxprune import image_files
+
+    return np.asarray(image_files.read_rgb(path))
 
 
 def _doctor(arguments: list[str]) -> int:

@@ -198,8 +198,10 @@ def delete_folder(path) -> None:
         path.rmtree()
         return
     temporary = _temporary_name(path)
-    _rename(path, temporary)
-    _delete(temporary)
+    try:
+        _rename(path, temporary)
+    finally:
+        _delete(temporary)
 
 
 def tidy(folder, target: str | None = None) -> None:

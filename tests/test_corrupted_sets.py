@@ -115,7 +115,7 @@ def test_folders_that_are_not_cifar_c_are_refused(tmp_path, labels, images, mess
 
 
 def test_missing_names_and_severities_and_pickles_are_refused(tmp_path, test_set):
-    with pytest.raises(FileNotFoundError, match="it holds no corrupted images"):
+    with pytest.raises(FileNotFoundError, match="absent holds no corrupted images: there is no such folder"):
         data.load_cifar_c(tmp_path / "absent", name="fog", severity=1)
     write_official(tmp_path, np.tile([3, 8, 8, 0], 5))
     with pytest.raises(FileNotFoundError, match=r"holds no frost.npy .*it holds fog"):

@@ -60,7 +60,7 @@ def save(
     path = files.check_output(path, what="checkpoint folder", is_ours=_is_ours if replace else None)
     description, weights = describe(classifier, masks=masks, metadata=metadata)
     # What was not there when it was asked about is not replaced.
-    own_files.write(path, _WEIGHTS, _with_all_masks(weights, np.ones), description, replace=path.exists())
+    own_files.write(path, _WEIGHTS, _with_all_masks(weights, np.ones), description, replace=files.is_there(path))
 
 
 def load(path) -> Checkpoint:
@@ -71,7 +71,7 @@ def load(path) -> Checkpoint:
     Raises:
       FileNotFoundError: there is no checkpoint.
       ValueError: the checkpoint is damaged, of another format version, or its arrays are not of the shapes and types of
-        the network that it names; tells the first that differs.
+        the network that it names, or not finite; tells the first that differs.
     """
     path = epath.Path(path).absolute()
     if not (path / _DESCRIPTION).exists():
@@ -103,7 +103,9 @@ def _load(path: epath.Path) -> Checkpoint:
     )
     check_arrays(description, weights)
     weights = jax.tree.map(jnp.asarray, weights)
-    return Checkpoint(assemble(description, weights), weights.get("masks"), description["metadata"])
+    classifier = assemble(description, weights)
+    models.check_finite(classifier, f"the checkpoint at {path}")
+    return Checkpoint(classifier, weights.get("masks"), description["metadata"])
 
 
 def _with_all_masks(weights: PyTree, new) -> PyTree:

@@ -50,7 +50,7 @@ def export_safetensors(path, classifier: models.Classifier, *, masks: PyTree | N
     """
     safetensors = _import_safetensors()
     path = files.check_output(path, what="safetensors file", is_ours=_is_ours)
-    is_new = not path.exists()
+    is_new = not files.is_there(path)
     description, weights = describe(classifier, masks=masks, metadata=None)
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _dotted_leaves(weights)}
     content = safetensors.numpy.save(arrays, metadata={_DESCRIPTION: json.dumps(own_files.seal(description))})
@@ -65,7 +65,7 @@ def load_safetensors(path) -> Checkpoint:
     Raises:
       FileNotFoundError: no such file.
       ValueError: a damaged file, one that jaxprune did not write, another format version, or arrays that are not of the
-        shapes and types of the network that it names; tells the first that differs.
+        shapes and types of the network that it names, or not finite; tells the first that differs.
       ImportError: the package safetensors is missing.
     """
     safetensors = _import_safetensors()
@@ -100,7 +100,9 @@ def _checkpoint(path: epath.Path, arrays: dict[str, np.ndarray], description: di
     weights = jax.tree.unflatten(jax.tree.structure(expected), [arrays[name] for name in names])
     check_arrays(description, weights)
     weights = jax.tree.map(jnp.asarray, weights)
-    return Checkpoint(assemble(description, weights), weights.get("masks"), description["metadata"])
+    classifier = assemble(description, weights)
+    models.check_finite(classifier, str(path))
+    return Checkpoint(classifier, weights.get("masks"), description["metadata"])
 
 
 def _array(name: str, *, dtype: str, shape: list[int], data: Any) -> np.ndarray:
@@ -120,7 +122,7 @@ def _description(content: bytes) -> dict | None:
 
 
 def _is_ours(path: epath.Path) -> bool:
-    if path.is_dir():
+    if not path.is_file():
         return False
     with path.open("rb") as file:
         size = file.read(_HEADER_SIZE_BYTES)

@@ -2,7 +2,6 @@
 
 import functools
 import importlib.metadata
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int, Shaped, UInt8
 
+from jaxprune import image_files
 from jaxprune.corruptions._procedural_frost import grow_frost, resize_grown
 
 # The share of a texture's size that each preset keeps.
@@ -93,8 +93,7 @@ class FrostTextures:
         Textures are read at full size; each preset takes its share of it (0.2, 0.3 and 1), resized as OpenCV does.
 
         Raises:
-          ValueError: the directory has no images.
-          ImportError: Pillow is not installed.
+          ValueError: the directory has no images, or one that cannot be read.
         """
         folder = epath.Path(path)
         names = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
@@ -102,7 +101,7 @@ class FrostTextures:
             raise ValueError(f"no frost textures in {folder}; it must hold files that end in {', '.join(_SUFFIXES)}")
         if set(_REFERENCE_FILES) <= set(names):
             names = list(_REFERENCE_FILES)
-        return FrostTextures(tuple(_decode((folder / name).read_bytes()) for name in names), f"directory {folder}")
+        return FrostTextures(tuple(_decode(folder / name) for name in names), f"directory {folder}")
 
     @staticmethod
     def from_imagecorruptions() -> "FrostTextures":
@@ -121,7 +120,7 @@ class FrostTextures:
                 "install --no-deps imagecorruptions), or use FrostTextures.from_directory(path) or "
                 "FrostTextures.procedural()"
             )
-        images = tuple(_decode(epath.Path(found[name].locate()).read_bytes()) for name in _REFERENCE_FILES)
+        images = tuple(_decode(found[name].locate()) for name in _REFERENCE_FILES)
         return FrostTextures(images, f"imagecorruptions {importlib.metadata.version('imagecorruptions')}")
 
     @staticmethod
@@ -155,10 +154,5 @@ def _atlas(textures: FrostTextures, preset: str, image_size: tuple[int, int]) ->
     return FrostAtlas(pixels, sizes)
 
 
-def _decode(data: bytes) -> UInt8[np.ndarray, "_ _ 3"]:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("frost textures from files need Pillow: pip install pillow") from error
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+def _decode(path: epath.PathLike) -> UInt8[np.ndarray, "_ _ 3"]:
+    return np.asarray(image_files.read_rgb(path))

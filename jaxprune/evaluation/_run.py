@@ -47,7 +47,6 @@ class Run:
     mesh: Mesh
     batch_size: int
     micro_batch: int
-    compute_dtype: str
     keep: KeepExamples | None
     streams: Streams
     streamed_labels: dict[StreamedDataset, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -85,6 +84,10 @@ class Run:
             seen.append(labels)
             yield images, labels
         self.streamed_labels[source] = np.concatenate(seen)
+
+    def known_labels(self, source: Dataset | StreamedDataset) -> np.ndarray | None:
+        """Returns a data set's labels; None for those of a stream that was not read yet."""
+        return source.labels if isinstance(source, Dataset) else self.streamed_labels.get(source)
 
     def labels(self, source: Dataset | StreamedDataset) -> np.ndarray:
         """Returns a data set's labels; those of a stream after it was read."""
@@ -166,7 +169,6 @@ def _measure(run: Run, groups: list[Group], test_set: PlannedSet, source: Datase
     options = {
         "mesh": run.mesh,
         "micro_batch": run.micro_batch,
-        "compute_dtype": run.compute_dtype,
         "keep_probs": run.keep is not None and run.keep.probs,
     }
     in_flight = _IN_FLIGHT * run.streams.count

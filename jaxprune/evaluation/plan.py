@@ -1,6 +1,5 @@
 """Which test sets are measured, in which order, and where each comes from. Nothing is generated or read here."""
 
-import functools
 import numbers
 import os
 import zlib
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-from etils import epath
+import numpy as np
 from jaxtyping import Array, Key
 
 from jaxprune import corruptions as corruption_room
@@ -19,11 +18,15 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class PlannedSet(NamedTuple):
-    """A test set: `read` returns it; without one it is the clean data set, or generated from it."""
+    """A test set: `read` returns it; without one it is the clean data set, or generated from it.
+
+    `labels` returns those of a set that is read, where they are known without reading its images.
+    """
 
     name: str
     severity: int
     read: Callable[[], data.Dataset] | None = None
+    labels: Callable[[], np.ndarray] | None = None
 
     @property
     def is_generated(self) -> bool:
@@ -72,7 +75,7 @@ def plan_test_sets(
         check_corruptions(names, severities)
         planned = [PlannedSet(name, int(severity)) for name in names for severity in severities]
     elif isinstance(corrupted, str | os.PathLike):
-        planned = [PlannedSet(*item, read) for item, read in folder_test_sets(corrupted, corruptions, severities)]
+        planned = [_own_set(item) for item in folder_test_sets(corrupted, corruptions, severities)]
     elif corruptions is not None or severities is not None:
         raise ValueError(
             "corrupted= gives the test sets themselves, corruptions= and severities= select among generated ones or "
@@ -90,9 +93,26 @@ def plan_test_sets(
     return planned
 
 
+class FolderTestSet(NamedTuple):
+    """A test set of a folder in CIFAR-10-C's layout; called, it is read."""
+
+    path: str
+    name: str
+    severity: int
+    limit: int | None = None
+
+    def __call__(self) -> data.Dataset:
+        """Returns the images and labels."""
+        return data.load_cifar_c(self.path, name=self.name, severity=self.severity, limit=self.limit)
+
+    def labels(self) -> np.ndarray:
+        """Returns the labels, without reading the images."""
+        return data.load_cifar_c_labels(self.path, name=self.name, limit=self.limit)
+
+
 def folder_test_sets(
     path, names: Iterable[str] | None = None, severities: Iterable[int] | None = None, *, limit: int | None = None
-) -> list[tuple[tuple[str, int], Callable[[], data.Dataset]]]:
+) -> list[tuple[tuple[str, int], FolderTestSet]]:
     """Returns ((name, severity), function that reads it) for the test sets of a folder in CIFAR-10-C's layout.
 
     Args:
@@ -102,26 +122,43 @@ def folder_test_sets(
       limit: read the first `limit` images of each only.
 
     Raises:
-      FileNotFoundError: the folder lacks one of the names.
+      FileNotFoundError: there is no such folder, it holds no corrupted images, or it lacks one of the names.
       ValueError: it lacks one of the severities.
     """
-    path = epath.Path(path)
-    stems, present = data.corrupted_folder_contents(path) if path.exists() else ((), SEVERITIES)
+    stems, present = data.corrupted_folder_contents(path)
     # In the order of the table, those that it does not know last.
     stems = sorted(stems, key=lambda stem: [*corruption_room.CORRUPTIONS, stem].index(stem))
     names = tuple(stems) if names is None else tuple(names)
     for name in names:
         if name not in stems:
-            raise FileNotFoundError(f"{path} holds no {name}.npy; it holds {', '.join(stems) or 'no corrupted images'}")
+            raise FileNotFoundError(f"{path} holds no {name}.npy; it holds {', '.join(stems)}")
     severities = present if severities is None else tuple(severities)
     for severity in severities:
         if severity not in present:
             raise ValueError(f"severity {severity!r} is not in {path}, which holds {', '.join(map(str, present))}")
-    return [
-        ((name, severity), functools.partial(data.load_cifar_c, path, name=name, severity=severity, limit=limit))
-        for name in names
-        for severity in severities
-    ]
+    path = os.fspath(path)
+    return [((name, severity), FolderTestSet(path, name, severity, limit)) for name in names for severity in severities]
+
+
+def check_labels_agree(
+    test_set: PlannedSet, labels: np.ndarray | None, clean_labels: np.ndarray | None, dataset_name: str
+) -> None:
+    """Raises a ValueError if the labels of a test set are not the clean images', as far as both go and are known.
+
+    Corruptions change pixels, not what is on the image: other labels are another set, or the same in another order,
+    and a comparison with the clean images would say nothing.
+    """
+    if labels is None or clean_labels is None:
+        return
+    count = min(len(labels), len(clean_labels))
+    other = np.flatnonzero(labels[:count] != clean_labels[:count])
+    if len(other):
+        first = other[0]
+        raise ValueError(
+            f"test set {test_set.name} {test_set.severity} has other labels than data set {dataset_name!r}, at "
+            f"{len(other)} of {count} images (first: image {first} has {labels[first]} instead of "
+            f"{clean_labels[first]}); give corrupted versions of the same images in the same order"
+        )
 
 
 def _own_set(item) -> PlannedSet:
@@ -136,4 +173,8 @@ def _own_set(item) -> PlannedSet:
         raise ValueError(f"a corrupted test set is named {name!r}; give it a name other than {CLEAN!r}")
     if not isinstance(severity, int) or severity < 1:
         raise ValueError(f"test set {name!r} has severity {severity!r}; give an integer from 1")
+    if isinstance(source, FolderTestSet):
+        return PlannedSet(name, severity, source, source.labels)
+    if isinstance(source, data.Dataset):
+        return PlannedSet(name, severity, lambda: source, lambda: source.labels)
     return PlannedSet(name, severity, source if callable(source) else lambda: source)

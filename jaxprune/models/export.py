@@ -42,7 +42,7 @@ def export_stablehlo(path, classifier: Classifier, *, image_size: int | None = N
       OSError: the file could not be written, as on a full disk; what was at `path` still is.
     """
     path = check_export_path(path)
-    is_new = not path.exists()
+    is_new = not files.is_there(path)
     check_finite(classifier, classifier.name)
     image_size = image_size or classifier.image_size
     if image_size is None:
@@ -51,7 +51,7 @@ def export_stablehlo(path, classifier: Classifier, *, image_size: int | None = N
     shape = (batch, image_size, image_size, classifier.mean.shape[-1])
 
     def logits(images):
-        return classifier.apply(classifier.params, classifier.batch_stats, images)[0].astype(jnp.float32)
+        return classifier.apply(classifier.params, classifier.batch_stats, images)[0]
 
     try:
         exported = jax_export.export(jax.jit(logits), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, jnp.uint8))
@@ -69,7 +69,7 @@ def check_export_path(path) -> epath.Path:
 
 
 def _is_ours(path: epath.Path) -> bool:
-    if path.is_dir():
+    if not path.is_file():
         return False
     with path.open("rb") as file:
         return file.read(_ROOT_BYTES + len(_MARK)).endswith(_MARK)

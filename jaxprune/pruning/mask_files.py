@@ -31,7 +31,7 @@ def save_masks(path, masks) -> None:
       OSError: the file could not be written, as on a full disk; what was at `path` still is.
     """
     path = files.check_output(path, what="mask file", is_ours=_is_ours)
-    is_new = not path.exists()
+    is_new = not files.is_there(path)
     entries, bits = [], {}
     for entry_path, mask in flatten_entries(masks):
         shape = None
@@ -123,7 +123,7 @@ def _sum_of(entries: list, bits: dict[str, np.ndarray]) -> str:
 
 
 def _is_ours(path: epath.Path) -> bool:
-    if path.is_dir():
+    if not path.is_file():
         return False
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):

@@ -54,7 +54,7 @@ def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLik
         records = rows.read(folder)
         found.append((folder, records, rows.read_study(folder, config_hash=records[0]["config_hash"])))
     try:
-        from jaxprune.report import contents, page, theme
+        from jaxprune.report import drawing, page
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("jaxprune"):
             raise
@@ -67,7 +67,7 @@ def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLik
     is_elsewhere = _place(out) not in map(_place, folders)
     if is_elsewhere:  # before minutes of drawing; the figures' names are not known yet
         _refuse_foreign(out, _ALWAYS_WRITTEN, is_comparison=is_comparison)
-    content = dict(_rendered(contents.gather(found), page, theme))
+    content = dict(_rendered(page.gather([page.Run(*run) for run in found]), page, drawing))
     if is_elsewhere:
         with files.lock(out, "report", wait=True):
             _write_where_nothing_is_lost(out, content, is_comparison=is_comparison)
@@ -76,7 +76,7 @@ def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLik
     return out / "report.html"
 
 
-def _rendered(content, page, theme) -> Iterator[tuple[str, bytes]]:
+def _rendered(content, page, drawing) -> Iterator[tuple[str, bytes]]:
     """Yields the path of every file in the report's folder, and what goes into it."""
     for name, table in content.data.items():
         yield f"{name}.csv", table.to_csv(index=False, lineterminator="\n").encode()
@@ -84,24 +84,24 @@ def _rendered(content, page, theme) -> Iterator[tuple[str, bytes]]:
         buffer = io.BytesIO()
         content.data["results"].to_parquet(buffer, index=False)
         yield "results.parquet", buffer.getvalue()
-    for plot in [*content.shared.plots, *(plot for section in content.sections for plot in section.plots)]:
-        for kind, drawing in theme.files(plot).items():
-            yield f"{FIGURES_DIR}/{plot.name}.{kind}", drawing
+    for plot in [*content.shared_plots, *(plot for section in content.sections for plot in section.plots)]:
+        for kind, image in drawing.files(plot).items():
+            yield f"{FIGURES_DIR}/{plot.name}.{kind}", image
     for name, text in _tables(content):
         yield f"{TABLES_DIR}/{name}", text.encode()
-    yield "report.html", page.render(content.name, content.sections, content.shared).encode()
+    yield "report.html", page.render(content).encode()
 
 
 def _tables(content) -> Iterator[tuple[str, str]]:
     """Yields the name and text of each table, as Markdown and LaTeX."""
-    from jaxprune.report import page, page_tables, words
+    from jaxprune.report import formatting, tables
 
-    groups = [("all", content.shared.tables), *((each.prefix, page.section_tables(each)) for each in content.sections)]
-    for prefix, tables in groups:
-        for table in tables:
-            stem = f"{prefix}-{words.file_stem(table.title.lower())}"
-            yield f"{stem}.md", page_tables.markdown(table)
-            yield f"{stem}.tex", page_tables.latex(table)
+    groups = [("all", content.shared_tables), *((each.prefix, each.tables) for each in content.sections)]
+    for prefix, group in groups:
+        for table in group:
+            stem = f"{prefix}-{formatting.file_stem(table.title.lower())}"
+            yield f"{stem}.md", tables.markdown(table)
+            yield f"{stem}.tex", tables.latex(table)
 
 
 def _place(path: epath.Path) -> str:

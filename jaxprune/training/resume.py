@@ -58,7 +58,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder, run: dict, *, steps_per_epoch: int, kept: int = KEPT):
-        folder = _checked(folder)
+        folder = files.check_folder(folder, what="checkpoint_dir")
         self.folder = folder.absolute()
         self.run, self.steps_per_epoch, self.kept = run, steps_per_epoch, kept
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ class Checkpoints:
 
     def _write(self, path: epath.Path, arrays: dict[str, np.ndarray], description: dict) -> None:
         files.check_output(path, what="training state", is_ours=lambda path: _foreign(path) is None)
-        own_files.write(path, _STATE, arrays, description, replace=path.exists())
+        own_files.write(path, _STATE, arrays, description, replace=files.is_there(path))
         if description["step"] == 0:
             self._write_records(description["records"])
 
@@ -227,17 +227,13 @@ def delete_checkpoints(folder) -> None:
     Args:
       folder: local or `gs://`; a missing one has nothing to delete. What jaxprune did not write stays.
     """
-    folder = _checked(folder)
+    folder = files.check_folder(folder, what="checkpoint_dir")
     if not folder.exists():
         return
     for path in _states(folder):
         if _foreign(path) is None:
             files.delete_folder(path)
     _delete_unfinished(folder)
-
-
-def _checked(folder) -> epath.Path:
-    return files.check_output(folder, what="checkpoint_dir", is_ours=lambda path: path.is_dir())
 
 
 def _states(folder: epath.Path) -> list[epath.Path]:

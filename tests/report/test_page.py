@@ -14,7 +14,7 @@ import pytest
 
 import jaxprune
 from jaxprune import report
-from jaxprune.report import headline, tables
+from jaxprune.report import drawing
 from tests.report import runs
 from tests.report.pages import Page
 from tests.report.runs import fake_rows
@@ -161,56 +161,6 @@ def test_numbers_are_percentages_with_one_decimal(page):
     assert "78,042" in cells
 
 
-def test_the_headline_names_the_last_sparsity_within_a_point(page):
-    # The generator loses 0.05 * sparsity^2 after fine-tuning: 0.45 points at 30 %, 1.25 points at 50 %.
-    def clean(method, sparsity):
-        return 100 * runs.accuracy(method, sparsity, "fine_tuned", 0, "clean", 0)
-
-    def against(value, reference):
-        return f"{value - reference:+.1f} points".replace("-", "−")
-
-    sentences = [sentence.replace(SPACE, " ") for sentence in page.texts["li"]]
-    dense, weight, random = clean("dense", 0.0), clean("weight", 0.3), clean("random", 0.3)
-    best = next(sentence for sentence in sentences if "stays within" in sentence)
-    start = "Weight pruning after fine-tuning stays within 1 point of the dense accuracy up to a sparsity of 30 %:"
-    assert best.startswith(f"{start} clean accuracy {weight:.1f} % ({against(weight, dense)} against dense), ECE")
-    assert best.endswith(
-        f"Random masks of the same sparsity reach {random:.1f} %, a difference of {against(weight, random)}."
-    )
-    weight = clean("weight", 0.9)
-    highest = next(sentence for sentence in sentences if sentence.startswith("At the highest tested sparsity, 90 %"))
-    assert f"clean accuracy {weight:.1f} % ({against(weight, dense)} against dense)" in highest
-    assert any("no variation between seeds is known" in sentence for sentence in sentences)
-    assert any("not settled by this run" in sentence for sentence in sentences)
-
-
-def sentences_of(rows):
-    return " ".join(headline.sentences(tables.results(rows))).replace(SPACE, " ")
-
-
-def test_the_headline_says_when_no_sparsity_stays_within_a_point():
-    text = sentences_of(fake_rows(sparsities=(0.7, 0.9)))
-    assert "is already more than 1 point below the dense accuracy at the lowest tested sparsity, 70 %" in text
-    assert "stays within" not in text
-
-
-def test_the_headline_of_several_seeds_gives_deviations_and_the_resolution_of_the_images():
-    text = sentences_of(fake_rows(seeds=(0, 1, 2), n=10_000))
-    assert "93.9 ± 0.4 % of the clean test images" in text
-    assert "standard deviations over 3 seeds; differences were not tested" in text
-    assert "not settled" not in text
-    assert "not settled" in sentences_of(fake_rows(seeds=(0, 1, 2), n=400))
-
-
-def test_the_headline_counts_what_is_missing():
-    assert "1 network of 18 not measured on all test sets (1 row missing)" in sentences_of(fake_rows()[:-1])
-    assert "incomplete" not in sentences_of(fake_rows())
-
-
-def test_without_a_random_control_the_headline_says_so():
-    assert "Random masks were not measured at this sparsity." in sentences_of(fake_rows(methods=("weight",)))
-
-
 @pytest.fixture
 def few_rows():
     return fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))
@@ -318,13 +268,11 @@ def test_the_words_that_mislead_are_not_used(text):
 
 
 def test_a_heat_map_text_stands_out_from_its_cell():
-    from jaxprune.report import theme
-
     for reverse in (False, True):
-        colour_map = theme.heat_map(reverse=reverse)
+        colour_map = drawing.heat_map(reverse=reverse)
         for value in np.linspace(0, 1, 41):
             background = colour_map(value)
-            contrast = [theme.contrast(background, colour) for colour in ((0, 0, 0), (1, 1, 1))]
-            chosen = {"#000000": contrast[0], "#ffffff": contrast[1]}[theme.readable_on(background)]
+            contrast = [drawing.contrast(background, colour) for colour in ((0, 0, 0), (1, 1, 1))]
+            chosen = {"#000000": contrast[0], "#ffffff": contrast[1]}[drawing.readable_on(background)]
             assert chosen == max(contrast)
             assert chosen >= 4.5
