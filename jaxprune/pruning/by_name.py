@@ -54,7 +54,7 @@ def prune(
     without what the method prunes, a method without the key or images that it needs, a `round_to` that leaves all
     channels, or options that the method does not have.
     """
-    if not isinstance(method, str):
+    if hasattr(method, "instant_sparsify"):
         if sparsity is not None or key is not None or options:
             raise ValueError("an updater has its own sparsity and key: give them to the updater, not to prune")
         masks = _masks_of(method, classifier.params)

@@ -193,7 +193,7 @@ def canonical_name(method: str) -> str:
 
 def find_method(method: str) -> Method:
     """Returns the row of a method by its name or an alias; raises `ValueError` for an unknown one."""
-    if canonical_name(method) not in METHODS:
+    if not isinstance(method, str) or canonical_name(method) not in METHODS:
         raise ValueError(f"unknown pruning method {method!r}; choose one of {', '.join(METHODS)}, or give an updater")
     return METHODS[canonical_name(method)]
 
