@@ -52,8 +52,10 @@ BAD_INPUT = {
         ["corrupt", "--preview", "x.png", "--index", "500"],
         "--index 500 is not in the test split of digits",
     ),
-    "no image": (["corrupt", "--preview", "x.png", "--image", "README.md"], "README.md is no image"),
+    "no image": (["corrupt", "--preview", "x.png", "--image", "README.md"], "README.md cannot be read as an image"),
     "no run": (["report", "/nonexistent"], "/nonexistent"),
+    "empty run folder": (["run", "configs/digits.py", "--out", ""], "the path of the run folder is ''; give a name"),
+    "empty run folder to report": (["report", ""], "the path of the run folder is ''; give a name"),
 }
 
 

@@ -54,8 +54,8 @@ def _check_evaluation(config: EvaluationConfig) -> None:
         evaluation.check_corruptions(config.corruptions, config.severities)
     else:
         evaluation.folder_test_sets(config.corrupted, config.corruptions, config.severities)
-    if config.compute_dtype not in evaluation.COMPUTE_DTYPES:
-        known = ", ".join(evaluation.COMPUTE_DTYPES)
+    if config.compute_dtype not in models.PRECISIONS:
+        known = ", ".join(models.PRECISIONS)
         raise ValueError(f"evaluation: unknown compute_dtype {config.compute_dtype!r}; known: {known}")
     frost_textures(config)
 
@@ -102,6 +102,6 @@ def _check_train(part: str, train: TrainConfig) -> None:
         raise ValueError(f"{part}: unknown schedule {train.schedule!r}; known: {', '.join(training.SCHEDULES)}")
     if train.augment not in data.AUGMENTATIONS:
         raise ValueError(f"{part}: unknown augment {train.augment!r}; known: {', '.join(data.AUGMENTATIONS)}")
-    if train.compute_dtype not in training.COMPUTE_DTYPES:
-        known = ", ".join(training.COMPUTE_DTYPES)
+    if train.compute_dtype not in models.PRECISIONS:
+        known = ", ".join(models.PRECISIONS)
         raise ValueError(f"{part}: unknown compute_dtype {train.compute_dtype!r}; known: {known}")

@@ -188,6 +188,25 @@ def networks(config: StudyConfig, arm: ArmConfig, seed: int) -> list[Network]:
     return [Network(seed, arm.name, DENSE, 0.0), *pruned]
 
 
+def stage_names(config: StudyConfig, arm: ArmConfig, network: Network) -> tuple[str, ...]:
+    """Returns the stages at which a network is evaluated, in the order of the rows."""
+    is_pruned = network.method != DENSE
+    wanted = {
+        STAGE_DENSE: not is_pruned,
+        STAGE_PRUNED: is_pruned,
+        STAGE_RECALIBRATED: is_pruned and config.recalibration_images > 0,
+        STAGE_FINE_TUNED: arm.finetune.epochs > 0,
+        STAGE_SCRATCH: is_pruned and config.scratch,
+        STAGE_TEMPERATURE: config.temperature,
+    }
+    return tuple(stage for stage, is_wanted in wanted.items() if is_wanted)
+
+
+def num_evaluated(config: StudyConfig, arm: ArmConfig, seed: int) -> int:
+    """Returns how many (network, stage) pairs one seed of an arm evaluates."""
+    return sum(len(stage_names(config, arm, network)) for network in networks(config, arm, seed))
+
+
 def _sparsities(config: StudyConfig, arm: ArmConfig, method: str) -> tuple[float, ...]:
     """Returns the sparsities of a method: those of the study, its own, and for a control those of what it controls."""
     row = pruning.METHODS[method]

@@ -16,6 +16,7 @@ calibration errors of 6 and 3 points 95 %, of 3 and 3 points 95 %. The calibrati
 almost perfectly is overestimated even so (of 2 and 0 points, one seed: 73 %), by less than its noise floor.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,15 +25,19 @@ import numpy as np
 from scipy import special
 
 LEVEL = 0.95
+SIGNIFICANCE = 1 - LEVEL
 NUM_RESAMPLES = 1000
 NUM_GROUPS = 1000
 # What seeds alone, without the images, need for an interval.
 MIN_SEEDS_ALONE = 3
 
+# On which side of a value a claim puts the truth; "apart" is either.
+BELOW, ABOVE, APART = "below", "above", "apart"
+
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
-class Estimate(NamedTuple):
+class IntervalEstimate(NamedTuple):
     """A value with its 95 % interval; NaN ends where the data allow none."""
 
     value: float
@@ -42,7 +47,7 @@ class Estimate(NamedTuple):
     standard_error: float
     degrees_of_freedom: float
     num_seeds: int
-    has_images: bool
+    has_images: bool  # whether the interval is one over images too
 
     @property
     def has_interval(self) -> bool:
@@ -50,11 +55,14 @@ class Estimate(NamedTuple):
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     def p_value(self, null: float, *, claim: str) -> float:
-        """Returns twice the one-sided p-value of the claim that the truth is "below" or "above" `null`, at most 1.
+        """Returns the p-value of the claim that the truth is `BELOW`, `ABOVE` or `APART` from `null`.
 
-        It is at most 0.05 exactly where the 95 % interval lies wholly on that side. NaN without an interval.
+        It is at most 0.05 exactly where the 95 % interval lies wholly on a side that the claim names, so for one side
+        it is twice the one-sided p-value, at most 1. NaN without an interval.
         """
-        distance = (self.centre - null) * (1 if claim == "above" else -1)
+        if claim == APART:
+            return min(self.p_value(null, claim=ABOVE), self.p_value(null, claim=BELOW))
+        distance = (self.centre - null) * (1 if claim == ABOVE else -1)
         if not self.has_interval:
             return float("nan")
         if self.standard_error == 0:
@@ -62,7 +70,10 @@ class Estimate(NamedTuple):
         return float(min(1.0, 2 * special.stdtr(self.degrees_of_freedom, -distance / self.standard_error)))
 
 
-class Draws(NamedTuple):
+NO_ESTIMATE = IntervalEstimate(*[float("nan")] * 6, num_seeds=0, has_images=False)
+
+
+class Resamples(NamedTuple):
     """Which images are in which resample: the `group` of each image `[n]`, how often each is drawn `[R, groups]`.
 
     Images are drawn in random groups of equal size, which leaves the distribution of means of independent images as it
@@ -79,36 +90,39 @@ class Draws(NamedTuple):
         return self.counts.shape[1]
 
 
-def draw(num_images: int, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Draws:
+@functools.lru_cache(maxsize=4)
+def resample(num_images: int, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Resamples:
     """Returns the resamples of a test set of `num_images` images, the same for the same arguments."""
     rng = np.random.default_rng(seed)
     groups = min(num_images, NUM_GROUPS)
     group = rng.permutation(num_images) % groups
     drawn = (rng.integers(0, groups, groups) for _ in range(num_resamples))
     counts = np.stack([np.bincount(each, minlength=groups) for each in drawn]).astype(np.float64)
-    return Draws(group, counts, counts @ np.bincount(group))
+    return Resamples(group, counts, counts @ np.bincount(group))
 
 
-def group_sums(draws: Draws, values: np.ndarray, column: np.ndarray | None = None, num_columns: int = 1) -> np.ndarray:
+def group_sums(
+    resamples: Resamples, values: np.ndarray, column: np.ndarray | None = None, num_columns: int = 1
+) -> np.ndarray:
     """Returns the sums of `values` `[n]` by group and, where each image has one, by `column`, `[groups, columns]`."""
-    where = draws.group if column is None else draws.group * num_columns + column
-    sums = np.bincount(where, weights=values, minlength=draws.num_groups * num_columns)
-    return sums.reshape(draws.num_groups, num_columns)
+    where = resamples.group if column is None else resamples.group * num_columns + column
+    sums = np.bincount(where, weights=values, minlength=resamples.num_groups * num_columns)
+    return sums.reshape(resamples.num_groups, num_columns)
 
 
-def resampled_means(draws: Draws, sums: np.ndarray) -> np.ndarray:
+def resampled_means(resamples: Resamples, sums: np.ndarray) -> np.ndarray:
     """Returns for each resample the sums `[groups, columns]` over its images, divided by their number, `[R, columns]`.
 
     With correctness minus confidence by bin in the columns, the calibration error of a resample is the sum of their
     absolute values: the bins do not move.
     """
-    return draws.counts @ sums / draws.num_drawn[:, None]
+    return resamples.counts @ sums / resamples.num_drawn[:, None]
 
 
-def estimate(
+def interval_estimate(
     statistic: Statistic, per_seed: np.ndarray, samples: np.ndarray | None = None, *, image_variance: float = 0.0
-) -> Estimate:
-    """Returns the `Estimate` of `statistic` of the mean over seeds.
+) -> IntervalEstimate:
+    """Returns the estimate of `statistic` of the mean over seeds.
 
     Args:
       statistic: maps `[..., quantities]` to `[...]`.
@@ -136,7 +150,17 @@ def estimate(
     return _interval(value, centre, error, float(freedom), seeds, has_images)
 
 
-def independent_difference(first: Estimate, second: Estimate) -> Estimate:
+def single(means: np.ndarray) -> np.ndarray:
+    """Returns the one quantity itself, a `Statistic`."""
+    return means[..., 0]
+
+
+def difference(means: np.ndarray) -> np.ndarray:
+    """Returns the second of two quantities minus the first, a `Statistic`."""
+    return means[..., 1] - means[..., 0]
+
+
+def independent_difference(first: IntervalEstimate, second: IntervalEstimate) -> IntervalEstimate:
     """Returns the estimate of `first` minus `second` where nothing is paired (Welch 1947)."""
     variances = np.array([first.standard_error, second.standard_error]) ** 2
     freedoms = np.array([first.degrees_of_freedom, second.degrees_of_freedom])
@@ -152,14 +176,33 @@ def independent_difference(first: Estimate, second: Estimate) -> Estimate:
     )
 
 
-def _interval(value: float, centre: float, error: float, freedom: float, num_seeds: int, has_images: bool) -> Estimate:
+def _interval(
+    value: float, centre: float, error: float, freedom: float, num_seeds: int, has_images: bool
+) -> IntervalEstimate:
     """Returns an estimate with Student's interval, or with none where the error is not known."""
     if not (math.isfinite(error) and math.isfinite(value) and math.isfinite(centre)):
         nan = float("nan")
-        return Estimate(value, nan, nan, centre, nan, nan, num_seeds, has_images)
+        return IntervalEstimate(value, nan, nan, centre, nan, nan, num_seeds, has_images)
     tail = 0.5 + LEVEL / 2
     reach = float(special.stdtrit(freedom, tail) if math.isfinite(freedom) else special.ndtri(tail)) * error
-    return Estimate(value, centre - reach, centre + reach, centre, error, freedom, num_seeds, has_images)
+    return IntervalEstimate(value, centre - reach, centre + reach, centre, error, freedom, num_seeds, has_images)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns the two-sided p-value of McNemar's exact test: are the images that only one has right split evenly?"""
+    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    return float(min(1.0, 2 * special.bdtr(min(gained, lost), gained + lost, 0.5))) if gained + lost else 1.0
+
+
+def wilson_interval(p: float, n: float) -> tuple[float, float]:
+    """Returns the ends of Wilson's 95 % score interval of an accuracy `p` of `n` images (Wilson 1927).
+
+    >>> [round(end, 4) for end in wilson_interval(0.95, 100)]
+    [0.8882, 0.9785]
+    """
+    z = special.ndtri(0.5 + LEVEL / 2)
+    centre, radius = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return float((centre - radius) / (1 + z**2 / n)), float((centre + radius) / (1 + z**2 / n))
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -1,18 +1,20 @@
-"""Names, numbers and captions as a reader sees them; the tables keep fractions, the words say percent and points."""
+"""Names, numbers and captions as a reader sees them; the tables keep fractions, the texts say percent and points."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from jaxprune.report import tables
-from jaxprune.report.resampling import Estimate
+from jaxprune import names
+from jaxprune.report.bootstrap import IntervalEstimate
 
 UNKNOWN = "–"
 # A number does not part from its unit at the end of a line.
 UNIT_SPACE = "\u00a0"
 MINUS = "\u2212"
+# What an estimate is given in: a level, a difference of levels, or a relative rise.
+PERCENT, POINTS, RISE = "percent", "points", "rise"
 LATEX = {
     **{letter: f"\\{letter}" for letter in "%_&#${}"},
     **{UNIT_SPACE: "~", MINUS: "$-$", "±": r"$\pm$", UNKNOWN: "--", "<": "$<$", ">": "$>$"},
@@ -34,14 +36,6 @@ METHODS = {
     "slimming": "network slimming",
     "taylor": "channel pruning by Taylor scores",
     "channel_random": "random channels",
-}
-STAGES = {
-    "dense": "as trained",
-    "pruned": "before fine-tuning",
-    "recalibrated": "with BatchNorm recalibrated",
-    "fine_tuned": "after fine-tuning",
-    "scratch": "trained from scratch",
-    "temperature": "fine-tuned, with a temperature",
 }
 
 
@@ -75,14 +69,13 @@ def points(difference: float) -> str:
     return f"{number(difference, signed=True)}{UNIT_SPACE}points"
 
 
-def measured(mean: float, sd: float) -> str:
-    """Returns a mean in percent, with its standard deviation over seeds where that is known.
+def mean_and_deviation(mean: float, sd: float) -> str:
+    """Returns a mean in percent, without the sign, with its standard deviation over seeds where that is known.
 
-    >>> measured(0.9234, 0.004), measured(0.9234, float("nan"))
-    ('92.3\\xa0±\\xa00.4\\xa0%', '92.3\\xa0%')
+    >>> mean_and_deviation(0.9234, 0.004), mean_and_deviation(0.9234, float("nan"))
+    ('92.3\\xa0±\\xa00.4', '92.3')
     """
-    spread = f"{UNIT_SPACE}±{UNIT_SPACE}{number(sd)}" if math.isfinite(sd) else ""
-    return f"{number(mean)}{spread}{UNIT_SPACE}%"
+    return number(mean) + (f"{UNIT_SPACE}±{UNIT_SPACE}{number(sd)}" if math.isfinite(sd) else "")
 
 
 def sparsity(value: float) -> str:
@@ -94,24 +87,58 @@ def sparsity(value: float) -> str:
     return f"{100 * value:.4g}{UNIT_SPACE}%"
 
 
-def plain(name: str) -> str:
+def interval(
+    estimate: IntervalEstimate, unit: str = PERCENT, *, label: str = "", unknown: str = "", has_unit: bool = True
+) -> str:
+    """Returns an estimate with its interval, in its unit; signed but for a level.
+
+    >>> interval(IntervalEstimate(0.5, 0.4, 0.61, 0.5, 0.05, 9, 3, True), label="95 % interval ")
+    '50.0\\xa0% (95 % interval 40.0 to 61.0)'
+    >>> interval(IntervalEstimate(-0.01, -0.02, 0.001, -0.01, 0.005, 9, 3, True), POINTS)
+    '−1.0\\xa0points (−2.0 to +0.1)'
+    """
+    value, low, high = (_in_unit(each, unit) for each in estimate[:3])
+    if has_unit:
+        value += f"{UNIT_SPACE}{POINTS if unit == POINTS else '%'}"
+    ends = f"{label}{low} to {high}" if estimate.has_interval else unknown
+    return f"{value} ({ends})" if ends else value
+
+
+def _in_unit(value: float, unit: str) -> str:
+    if unit != RISE:
+        return number(value, signed=unit == POINTS)
+    return f"{100 * value:+,.0f}".replace("-", MINUS) if math.isfinite(value) else UNKNOWN
+
+
+def spaced(name: str) -> str:
     """Returns an identifier with spaces for its underscores."""
     return name.replace("_", " ")
 
 
-def as_start(text: str) -> str:
+def capitalized(text: str) -> str:
     """Returns the text with a capital first letter, as at the start of a sentence; the rest is left as it is."""
     return text[:1].upper() + text[1:]
 
 
 def method(name: str) -> str:
     """Returns the name of a pruning method, for example `weight pruning`."""
-    return METHODS.get(name, plain(name))
+    return METHODS.get(name, spaced(name))
 
 
 def stage(name: str) -> str:
     """Returns the name of a stage, for example `after fine-tuning`."""
-    return STAGES.get(name, plain(name))
+    return names.stage_title(name)
+
+
+def variant(method_name: str, stage_name: str, value: float) -> str:
+    """Returns the name of a variant in a list of those of one stage; a dense one has its stage.
+
+    >>> variant("weight", "fine_tuned", 0.5), variant("dense", "dense", 0.0)
+    ('weight pruning, 50\\xa0%', 'dense as trained')
+    """
+    if method_name == names.DENSE:
+        return f"{names.DENSE} {stage(stage_name)}"
+    return f"{method(method_name)}, {sparsity(value)}"
 
 
 def file_stem(name: str) -> str:
@@ -132,33 +159,32 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,}{UNIT_SPACE}{noun}{'' if count == 1 else 's'}"
 
 
-def span(values: pd.Series) -> str:
-    """Returns the one value of a column of counts, or its smallest and largest.
+def value_range(values: Iterable[int]) -> str:
+    """Returns the one value of counts, or their smallest and largest.
 
-    >>> span(pd.Series([400, 400])), span(pd.Series([400, 1000]))
+    >>> value_range([400, 400]), value_range([400, 1000])
     ('400', '400 to 1,000')
     """
-    low, high = values.min(), values.max()
+    low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def caption(*sentences: str) -> str:
+def paragraph(*sentences: str) -> str:
     """Returns the sentences that have something to say, as one paragraph."""
     return " ".join(filter(None, sentences))
 
 
-def evidence(rows: pd.DataFrame) -> str:
+def measured_on(rows: pd.DataFrame) -> str:
     """Returns what the numbers stand on: data set, architecture, n and seeds."""
     if rows.empty:
         return "No network was measured on all test sets yet."
     data = ", ".join(dict.fromkeys(rows["dataset"]))
-    names = [arm(each) for _, each in rows.groupby("arm", sort=False)]
-    model = names[0] if len(names) == 1 else counted(len(names), "arm")
+    arms = [arm(each) for _, each in rows.groupby("arm", sort=False)]
     seeds = sorted(int(seed) for seed in rows["seed"].unique())
-    listed = ", ".join(map(str, seeds))
     return (
-        f"Measured: {data}, {model}; n{UNIT_SPACE}={UNIT_SPACE}{span(rows['n'])} images per test set; "
-        f"{counted(len(seeds), 'seed')} ({listed})."
+        f"Measured: {data}, {arms[0] if len(arms) == 1 else counted(len(arms), 'arm')}; "
+        f"n{UNIT_SPACE}={UNIT_SPACE}{value_range(rows['n'])} images per test set; "
+        f"{counted(len(seeds), 'seed')} ({', '.join(map(str, seeds))})."
     )
 
 
@@ -170,8 +196,8 @@ def arm(rows: pd.DataFrame) -> str:
 
 def corruptions(rows: pd.DataFrame) -> str:
     """Returns the names of the corruptions present."""
-    names = sorted(plain(name) for name in rows["corruption"].unique())
-    return f"{counted(len(names), 'corruption')}: {', '.join(names)}." if names else ""
+    found = sorted(spaced(name) for name in rows["corruption"].unique())
+    return f"{counted(len(found), 'corruption')}: {', '.join(found)}." if found else ""
 
 
 def binning(clean: pd.DataFrame) -> str:
@@ -183,12 +209,14 @@ def binning(clean: pd.DataFrame) -> str:
     )
 
 
-def seeds_per_network(rows: pd.DataFrame) -> pd.Series:
-    """Returns the number of seeds of each network."""
-    return rows.groupby(tables.NETWORK)["seed"].nunique()
+def deviations(num_seeds: int) -> str:
+    """Returns what stands after ± in a table."""
+    if num_seeds > 1:
+        return "Values after ± are standard deviations over seeds."
+    return "One seed: no deviation is known."
 
 
-def intervals(marks: str, estimates: Mapping[str, Sequence[Estimate]]) -> str:
+def interval_note(marks: str, estimates: Mapping[str, Sequence[IntervalEstimate]]) -> str:
     """Returns what the bars or bands of a figure mean, for the estimates of each measure that it shows."""
     known = {name: [each for each in found if each.has_interval] for name, found in estimates.items()}
     unknown = [name for name, found in estimates.items() if found and not known[name]]
@@ -198,17 +226,22 @@ def intervals(marks: str, estimates: Mapping[str, Sequence[Estimate]]) -> str:
             "No interval can be given: that takes the outputs per image, or three seeds or more; the variation between "
             "seeds is unknown."
         )
-    several = max(each.num_seeds for each in everything) > 1
-    images = all(each.has_images for each in everything)
-    over = "over test images and seeds" if images and several else "over test images" if images else "over seeds"
-    if not images and any(each.has_images for each in everything):
-        over = "over test images and seeds (over seeds alone where the outputs per image were not kept)"
-    text = f"{marks}: 95 % interval {over}."
-    if not several:
-        text += " One seed: the variation between seeds is unknown."
-    if unknown:
-        text += f" Of the {' and the '.join(unknown)} none can be given."
-    return text
+    one_seed = max(each.num_seeds for each in everything) == 1
+    return paragraph(
+        f"{marks}: 95 % interval {interval_sources(everything)}.",
+        "One seed: the variation between seeds is unknown." if one_seed else "",
+        f"Of the {' and the '.join(unknown)} none can be given." if unknown else "",
+    )
+
+
+def interval_sources(known: Sequence[IntervalEstimate]) -> str:
+    """Returns what was drawn again or left out for intervals: images, seeds or both."""
+    has_images = [each.has_images for each in known]
+    if not any(has_images):
+        return "over seeds, the images fixed"
+    if not all(has_images):
+        return "over test images and seeds (over seeds alone where the outputs per image were not kept)"
+    return "over test images" + (" and seeds" if max(each.num_seeds for each in known) > 1 else "")
 
 
 def p_value(value: float) -> str:

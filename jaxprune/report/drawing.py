@@ -1,18 +1,24 @@
-"""One look for every figure: its colours by day and by night, PNG for papers, SVG for the page."""
+"""The look of every figure and of the page, and what panels are made into: PNG and PDF for papers, SVG for the page.
 
-import html
+Every colour has two values, by day and by night; the page's style sheet has them as variables, which the SVG refer to.
+"""
+
 import io
-import math
+import json
 import re
-from collections.abc import Callable
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib import colors
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
+
+from jaxprune.report.bootstrap import IntervalEstimate
 
 # Names that the page's style sheet uses too: (light, dark).
 INTERFACE = {
@@ -36,6 +42,7 @@ SERIES = (
     ("#56b4e9", "#a8dcff"),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+INK = INTERFACE["ink"][0]
 # Steps of viridis that stand out from white, and from the dark page.
 RAMP_STEPS = 12
 RAMP_LIGHT, RAMP_DARK = (0.80, 0.0), (0.35, 1.0)
@@ -43,17 +50,6 @@ HEAT_MAP, DIVERGING = "cividis", "PuOr"
 
 # Of red, green and blue (WCAG 2, relative luminance).
 LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)
-
-PANEL_INCHES = (4.6, 3.5)
-PNG_DPI = 160
-# Around the axes, in inches: what is always there, and what labels and legends add.
-MARGINS = {"left": 0.16, "right": 0.14, "bottom": 0.27, "top": 0.33}
-LETTER_INCHES, LABEL_INCHES, LEGEND_LINE_INCHES, LEGEND_GAP_INCHES = 0.073, 0.19, 0.185, 0.08
-# What the pointer meets: larger than a marker, and with nothing to see.
-TIP_POINTS, TIP_COLOUR = 11, (0.0, 0.0, 0.0, 0.0)
-NOTE_PREFIX = "note-"
-# What fits on one line of a legend as wide as a panel: this many characters, of which a line's sample takes some.
-LEGEND_CHARACTERS, LEGEND_HANDLE_CHARACTERS = 66, 8
 
 STYLE = {
     "font.size": 9,
@@ -85,6 +81,21 @@ STYLE = {
     "svg.hashsalt": "jaxprune",
 }
 
+PANEL_INCHES = (4.6, 3.5)
+PNG_DPI = 160
+TO_PERCENT = 100.0
+BAND_OPACITY, BAR_WIDTH = 0.16, 0.8
+# Around the axes, in inches: what is always there, and what labels and legends add.
+MARGINS = {"left": 0.16, "right": 0.14, "bottom": 0.27, "top": 0.33}
+LETTER_INCHES, LABEL_INCHES, LEGEND_LINE_INCHES, LEGEND_GAP_INCHES = 0.073, 0.19, 0.185, 0.08
+# What fits on one line of a legend as wide as a panel: this many characters, of which a line's sample takes some.
+LEGEND_CHARACTERS, LEGEND_HANDLE_CHARACTERS = 66, 8
+# What the pointer meets: larger than a marker, and with nothing to see.
+TIP_POINTS, TIP_COLOUR = 11, (0.0, 0.0, 0.0, 0.0)
+# A hundredth of a point is the last digit of a coordinate: nobody sees more.
+_COORDINATES = ("d", "x", "y", "transform")
+_MORE_DIGITS = re.compile(r"(\.\d\d)\d+")
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -114,32 +125,63 @@ class Plot:
         return list(dict.fromkeys(panel.choice for panel in self.panels))
 
 
-def tip(axes: Axes, x: float, y: float, text: str, *, method: int | None = None) -> None:
-    """Puts a text on a point of the drawing, which the page shows where the pointer or finger is."""
-    if math.isfinite(x) and math.isfinite(y):
-        (spot,) = axes.plot([x], [y], marker="o", markersize=TIP_POINTS, color=TIP_COLOUR, linestyle="none", zorder=9)
-        of_method(spot, method)
-        _note(spot, text=text)
+def annotate(artist: Artist, *, method: int | None = None, texts: Sequence[str] = ()) -> None:
+    """Says for the page which method an artist belongs to, by its number among the section's, and what its points say.
+
+    matplotlib writes an artist's group id into the SVG, so the note travels in it.
+    """
+    if method is not None or texts:
+        artist.set_gid(json.dumps({"method": method, "texts": list(texts)}))
 
 
-def of_method(artist: Artist, method: int | None) -> None:
-    """Says which method an artist belongs to, by its number among the methods of the section, for the page to hide."""
-    if method is not None:
-        _note(artist, method=method)
+def add_tips(
+    axes: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str], method: int | None = None
+) -> None:
+    """Puts texts on points of the drawing, which the page shows where the pointer or finger is."""
+    known = [each for each in zip(x, y, texts, strict=True) if np.isfinite(each[:2]).all()]
+    if known:
+        x, y, texts = zip(*known, strict=True)
+        annotate(axes.scatter(x, y, s=TIP_POINTS**2, color=TIP_COLOUR, zorder=9), method=method, texts=texts)
 
 
-def _note(artist: Artist, **notes: Any) -> None:
-    """Keeps notes for the page beside an artist; its id leads to them when the drawing has become text."""
-    known = _notes(artist.get_figure(root=True))
-    name = artist.get_gid() or f"{NOTE_PREFIX}{len(known)}"
-    artist.set_gid(name)
-    known[name] = known.get(name, {}) | notes
+class Mark(NamedTuple):
+    """One point of a series: where it lies, its estimate (a fraction, drawn in percent), and what it says of itself."""
+
+    x: float
+    estimate: IntervalEstimate
+    text: str
 
 
-def _notes(figure: Figure) -> dict[str, dict[str, Any]]:
-    if not hasattr(figure, "_jaxprune_notes"):
-        figure._jaxprune_notes = {}
-    return figure._jaxprune_notes
+def draw_series(
+    axes: Axes,
+    marks: Sequence[Mark],
+    *,
+    colour: str,
+    label: str,
+    marker: str | None,
+    method: int | None = None,
+    has_band: bool = False,
+    **options,
+) -> None:
+    """Draws a line through the marks that are known, with their intervals as bars or a band, and their texts."""
+    marks = [mark for mark in marks if np.isfinite(mark.estimate.value)]
+    if not marks:
+        return
+    x = [mark.x for mark in marks]
+    y, low, high = (TO_PERCENT * np.array(ends) for ends in zip(*(mark.estimate[:3] for mark in marks), strict=True))
+    drawn = axes.plot(x, y, color=colour, marker=marker, label=label, **options)
+    if has_band:
+        drawn.append(axes.fill_between(x, low, high, color=colour, alpha=BAND_OPACITY, linewidth=0))
+    else:
+        drawn.append(axes.vlines(x, low, high, color=colour, linewidth=BAR_WIDTH))
+    for artist in drawn:
+        annotate(artist, method=method)
+    add_tips(axes, x, y, [mark.text for mark in marks], method)
+
+
+def series(index: int) -> tuple[str, str]:
+    """Returns colour and marker of a series by its place among all."""
+    return SERIES[index % len(SERIES)][0], MARKERS[index % len(MARKERS)]
 
 
 def ramp(step: int, steps: int) -> str:
@@ -171,9 +213,9 @@ def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
 
 def palette() -> dict[str, tuple[str, str]]:
     """Returns every colour by the name of its style-sheet variable, as a pair (light, dark) of `#rrggbb`."""
-    series = {f"series-{index}": pair for index, pair in enumerate(SERIES)}
+    lines = {f"series-{index}": pair for index, pair in enumerate(SERIES)}
     steps = {f"ramp-{i}": (_ramp_colour(RAMP_LIGHT, i), _ramp_colour(RAMP_DARK, i)) for i in range(RAMP_STEPS)}
-    return INTERFACE | series | steps
+    return INTERFACE | lines | steps
 
 
 def files(plot: Plot) -> dict[str, bytes]:
@@ -199,38 +241,73 @@ def svgs(plot: Plot) -> list[str]:
 
 
 def _svg(panel: Panel, prefix: str) -> str:
-    out = io.StringIO()
+    out = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=panel.inches)
         _draw(panel, figure, panel.inches)
         figure.savefig(out, format="svg", transparent=True)
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for name, notes in _notes(figure).items():
-        svg = svg.replace(f'<g id="{name}"/>', "").replace(f'<g id="{name}">', _group(**notes), 1)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\s(?:xmlns(?::xlink)?|version)="[^"]*"', "", svg)
-    svg = svg.replace("xlink:href", "href")
-    svg = re.sub(r'(?<= )(?:d|x|y|transform)="[^"]*"', lambda found: _shortened(found[0]), svg)
-    # Several drawings share one page, so their ids must differ, and their text takes the page's font.
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
-    svg = re.sub(r"\bfont: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)  # matplotlib before 3.11
-    svg = re.sub(r"\bfont-family: [^;\"]*;? ?", "", svg)
-    for name, (light, _) in palette().items():
-        svg = svg.replace(light, f"var(--{name})")
-    attributes = f'role="img" aria-label="{html.escape(panel.title)}"'
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: attributes, svg, count=1)
+    # Several drawings share one page, so their ids must differ; colours follow the page, by day and by night.
+    root = _without_namespaces(ElementTree.fromstring(out.getvalue()))
+    variables = {light: f"var(--{name})" for name, (light, _) in palette().items()}
+    for element in [*root.iter()]:
+        note = element.get("id", "")
+        if note.startswith("{"):
+            del element.attrib["id"]
+            _apply_note(element, **json.loads(note))
+        for name, value in element.items():
+            element.set(name, _for_page(name, value, prefix, variables))
+    root.attrib |= {"role": "img", "aria-label": panel.title}
+    return ElementTree.tostring(root, encoding="unicode")
 
 
-def _shortened(attribute: str) -> str:
-    """Returns an attribute of coordinates with a hundredth of a point, which nobody sees, as its last digit."""
-    return re.sub(r"(\.\d\d)\d+", r"\1", attribute)
+def _without_namespaces(root: ElementTree.Element) -> ElementTree.Element:
+    """Returns the drawing as HTML takes it: no name spaces, no metadata, no size of its own, no style sheet."""
+    for element in [*root.iter()]:
+        element.attrib = {name.rpartition("}")[2]: value for name, value in element.items()}
+        element.tag = element.tag.rpartition("}")[2]
+        for child in [*element]:
+            if child.tag.endswith(("}metadata", "}style")):
+                element.remove(child)
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    return root
 
 
-def _group(*, text: str | None = None, method: int | None = None) -> str:
-    """Returns the opening of an SVG group: hidden with its method, and a text for the pointer."""
-    attributes = "" if method is None else f' data-method="{method}"'
-    return f"<g{attributes}>" if text is None else f'<g class="tip"{attributes}><title>{html.escape(text)}</title>'
+def _apply_note(group: ElementTree.Element, method: int | None, texts: Sequence[str]) -> None:
+    """Marks a group with its method, and puts each of its points into a group of its own with a text."""
+    if method is not None:
+        group.set("data-method", f"{method}")
+    if not texts:
+        return
+    defined = {shape for definitions in group.iter("defs") for shape in definitions.iter()}
+    points = [
+        (parent, place, child)
+        for parent in group.iter()
+        for place, child in enumerate(parent)
+        if child.tag in ("use", "path") and child not in defined
+    ]
+    for (parent, place, point), text in zip(points, texts, strict=True):
+        tip = ElementTree.Element("g", {"class": "tip"})
+        ElementTree.SubElement(tip, "title").text = text
+        tip.append(point)
+        parent[place] = tip
+
+
+def _for_page(name: str, value: str, prefix: str, variables: Mapping[str, str]) -> str:
+    """Returns the value of an attribute as the page needs it."""
+    if name == "id":
+        return f"{prefix}-{value}"
+    if name == "href":
+        return value.replace("#", f"#{prefix}-", 1)
+    if name in _COORDINATES:
+        return _MORE_DIGITS.sub(r"\1", value)
+    if name != "style":
+        return value.replace("url(#", f"url(#{prefix}-")
+    style = dict(part.split(": ", 1) for part in value.split("; "))
+    if "font" in style:  # matplotlib before 3.11
+        style["font-size"] = next(part for part in style.pop("font").split() if part.endswith("px"))
+    style.pop("font-family", None)  # the page's own
+    return "; ".join(f"{key}: {variables.get(each, each)}" for key, each in style.items())
 
 
 def _draw(panel: Panel, figure: FigureBase, inches: tuple[float, float]) -> None:

@@ -1,5 +1,6 @@
 """What the corruptions share: types, severity tables, 8-bit values, products with matrices, pixel gathers."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -19,9 +20,10 @@ def draw_nothing(key: Array, image: Image, severity: Severity, preset: str) -> D
     return {}
 
 
-def at_severity(table: np.ndarray | tuple, severity: Severity) -> Array:
-    """Returns the entry (or row, or matrix) of a table whose first axis is the severity 1..5."""
-    table = np.asarray(table)
+def at_severity(table: Array | np.ndarray | tuple, severity: Severity) -> Array:
+    """Returns the entry (or row, or matrix) of a table whose first axis is the severity 1..5, in 32 bits."""
+    if not isinstance(table, jax.Array):
+        table = np.asarray(table)
     if table.dtype.kind == "f":
         table = table.astype(np.float32)
     elif table.dtype.kind == "i":
@@ -29,15 +31,43 @@ def at_severity(table: np.ndarray | tuple, severity: Severity) -> Array:
     return lax.dynamic_index_in_dim(jnp.asarray(table), severity - 1, keepdims=False)
 
 
-def to_uint8(image: Float[Array, "..."]) -> UInt8[Array, "..."]:
+def range_of(values: Shaped[Array | np.ndarray, "..."]) -> tuple[float, float] | None:
+    """Returns the smallest and the largest value; None where they are not known: inside `jit`, on other hosts, of none.
+
+    >>> range_of(jnp.array([0.5, -1.0])), jax.jit(lambda values: range_of(values) or 0)(jnp.ones(2)).item()
+    ((-1.0, 0.5), 0)
+    """
+    if isinstance(values, jax.core.Tracer) or not values.size or not getattr(values, "is_fully_addressable", True):
+        return None
+    # On the host: what is computed inside a caller's `jit` would be traced, even of values that are not.
+    values = np.asarray(values)
+    return float(values.min()), float(values.max())
+
+
+# No corruption makes an image this bright. The brightest, shot noise at 3 photons, hardly passes 7.
+_IMPOSSIBLY_BRIGHT = 10
+
+
+def to_uint8(image: Float[Array | np.ndarray, "*size"]) -> UInt8[Array, "*size"]:
     """Returns the 8-bit image of one in [0, 1]: clipped, times 255, truncated.
 
     The reference truncates and does not round, so this does; 255 * (k / 255) gives k back for all k in float32.
 
+    Raises:
+      TypeError: an image that is not of floating point.
+      ValueError: values that are plainly in 0..255. Inside `jit`, where they are not known, those become white.
+
     >>> to_uint8(jnp.array([-1.0, 0.4999, 1.0, 2.0])).tolist()
     [0, 127, 255, 255]
     """
-    return (jnp.clip(image, 0.0, 1.0) * 255).astype(jnp.uint8)
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise TypeError(
+            f"image is {image.dtype}, not float; to_uint8() takes values in [0, 1]: divide 8-bit ones by 255"
+        )
+    known = range_of(image)
+    if known is not None and known[1] > _IMPOSSIBLY_BRIGHT:
+        raise ValueError(f"image has values up to {known[1]:g}, not in [0, 1]; divide it by 255")
+    return (jnp.clip(jnp.asarray(image).astype(jnp.float32), 0.0, 1.0) * 255).astype(jnp.uint8)
 
 
 def bytes_of(image: Float[Array, "..."]) -> Float[Array, "..."]:

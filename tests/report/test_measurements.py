@@ -4,30 +4,31 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxprune import metrics
-from jaxprune.report import damage, pictures, rows, tables
-from jaxprune.report.evidence import Evidence
+from jaxprune import metrics, report
+from jaxprune.report import aggregates, measurements, outputs, pictures, rows
+from jaxprune.report.measurements import ArmResults
+from tests.report import runs, simulation
+from tests.report.runs import fake_rows
 
 CLASSES = 10
 DAMAGED = 3
 
 
 @pytest.fixture
-def run(simulation, make_rows, tmp_path):
+def run(tmp_path):
     """A run of three seeds whose pruned networks lose a third of the images of one class."""
-    wanted = make_rows(methods=("weight",), seeds=(0, 1, 2), sparsities=(0.5,), corruptions=())
+    wanted = fake_rows(methods=("weight",), seeds=(0, 1, 2), sparsities=(0.5,), corruptions=())
     simulation.write_run(tmp_path, wanted, lambda row: 0.05, n=2000)
     written = rows.read(epath.Path(tmp_path))
     for row in written:
         if row["method"] == "weight":
-            damage_one_class(simulation, tmp_path, row)
-    (tmp_path / "rows.jsonl").write_text("".join(f"{simulation.json.dumps(row)}\n" for row in written))
-    return tmp_path
+            damage_one_class(tmp_path, row)
+    return runs.write(tmp_path, written, None)
 
 
-def damage_one_class(simulation, folder, row):
-    path = simulation.outputs.path_of(folder, row)
-    found = simulation.outputs.read(path)
+def damage_one_class(folder, row):
+    path = outputs.path_of(folder, row)
+    found = outputs.read(path)
     prediction = found.prediction.copy()
     lost = (found.labels == DAMAGED) & (np.arange(len(prediction)) % 3 == 0)
     prediction[lost] = (DAMAGED + 1) % CLASSES
@@ -37,13 +38,13 @@ def damage_one_class(simulation, folder, row):
 
 
 @pytest.fixture
-def evidence(run):
-    (family,) = tables.families(tables.results(rows.read(epath.Path(run))))
-    return Evidence(family, run, num_resamples=50)
+def arm(run):
+    (found,) = aggregates.arms(aggregates.results(rows.read(epath.Path(run))))
+    return ArmResults(found, run, num_resamples=50)
 
 
-def test_the_damaged_class_is_found_and_no_other(evidence):
-    changes = damage.class_changes(evidence)
+def test_the_damaged_class_is_found_and_no_other(arm):
+    changes = measurements.class_changes(arm)
     assert [each.label for each in changes] == list(range(CLASSES))
     assert [each.label for each in changes if each.is_significant] == [DAMAGED]
     worst = changes[DAMAGED].estimate
@@ -51,9 +52,9 @@ def test_the_damaged_class_is_found_and_no_other(evidence):
     assert worst.value < -0.2
 
 
-def test_changes_by_class_are_those_of_the_metrics(evidence):
-    changes = damage.class_changes(evidence)
-    dense, pruned = damage._paired(evidence, changes[0].network)
+def test_changes_by_class_are_those_of_the_metrics(arm):
+    changes = measurements.class_changes(arm)
+    dense, pruned = arm.paired_outputs(changes[0].variant)
     per_seed = [
         metrics.per_class_accuracy_change(after.prediction, before.prediction, before.labels, num_classes=CLASSES)
         for before, after in zip(dense, pruned, strict=True)
@@ -61,9 +62,9 @@ def test_changes_by_class_are_those_of_the_metrics(evidence):
     np.testing.assert_allclose([each.estimate.value for each in changes], np.mean(per_seed, axis=0), atol=1e-6)
 
 
-def test_exemplars_are_those_of_the_metrics(evidence):
-    (found,) = damage.exemplars(evidence)
-    dense, pruned = damage._paired(evidence, found.network)
+def test_exemplars_are_those_of_the_metrics(arm):
+    (found,) = measurements.exemplars(arm)
+    dense, pruned = arm.paired_outputs(found.variant)
     expected = metrics.pruning_identified_exemplars(
         *(np.stack([each.prediction for each in population]) for population in (pruned, dense)), num_classes=CLASSES
     )
@@ -72,9 +73,9 @@ def test_exemplars_are_those_of_the_metrics(evidence):
     assert found.dense_accuracy < found.other_accuracy
 
 
-def test_wanted_images_are_exemplars_that_the_dense_network_has_right_first(run, evidence):
-    wanted = pictures.wanted(run)
-    (found,) = damage.exemplars(evidence)
+def test_wanted_images_are_exemplars_that_the_dense_network_has_right_first(run, arm):
+    wanted = report.wanted_images(run)
+    (found,) = measurements.exemplars(arm)
     assert set(wanted["index"]) <= set(found.index.tolist())
     assert len(wanted["index"]) == pictures.MAX_EXEMPLARS
     right = dict(zip(found.index.tolist(), found.dense_prediction == found.labels, strict=True))
@@ -83,10 +84,10 @@ def test_wanted_images_are_exemplars_that_the_dense_network_has_right_first(run,
     assert wanted["gallery_sets"] == ["clean-0"]
 
 
-def test_without_outputs_there_is_no_damage_to_tell(evidence):
-    rows_alone = Evidence(evidence.family)
-    assert damage.class_changes(rows_alone) == []
-    assert damage.exemplars(rows_alone) == []
+def test_without_outputs_there_is_no_damage_to_tell(arm):
+    rows_alone = ArmResults(arm.rows)
+    assert measurements.class_changes(rows_alone) == []
+    assert measurements.exemplars(rows_alone) == []
 
 
 @pytest.mark.parametrize("what", ["damaged", "shapes"])
