@@ -211,7 +211,7 @@ def _not_exclusive(arm: ArmResults, dense: Variant, method: str, variants: Seque
         f"{calibration.quantity} {calibration.value}, {robustness.quantity} {robustness.value}."
     )
     comparisons = [each for pair in pairs for each in pair]
-    return judge(UNSTRUCTURED, comparisons, subject=formatting.method(method), summary=summary)
+    return judge(UNSTRUCTURED, comparisons, subject=formatting.method(method), summary=summary, num_claims=len(pairs))
 
 
 def _temperature(arm: ArmResults, worst: Sequence[TestSet]) -> Iterator[Verdict]:
@@ -302,15 +302,13 @@ def _against_dense(arm: ArmResults, variant: Variant, dense: Variant) -> str:
             level = formatting.percent(arm.level(variant, test_sets, measure).value)
             parts.append(f"{name} {level}, {'' if parts else 'against dense '}{formatting.interval(change, POINTS)}")
     control = arm.control(variant)
-    kind, gain = (
-        formatting.capitalized(formatting.method(control.method)),
-        arm.difference(variant, control, [CLEAN_SET], ACCURACY),
-    )
-    if not np.isfinite(gain.value):
-        return f"{'; '.join(parts)}. {kind} were not measured at this sparsity."
-    level = formatting.percent(arm.level(control, [CLEAN_SET], ACCURACY).value)
-    gain = formatting.interval(gain, POINTS)
-    return f"{'; '.join(parts)}. {kind} of the same sparsity reach {level}, a difference of {gain}."
+    kind = formatting.capitalized(formatting.method(control.method))
+    gain = arm.difference(variant, control, [CLEAN_SET], ACCURACY)
+    against = f"{kind} were not measured at this sparsity."
+    if np.isfinite(gain.value):
+        level = formatting.percent(arm.level(control, [CLEAN_SET], ACCURACY).value)
+        against = f"{kind} of the same sparsity reach {level}, a difference of {formatting.interval(gain, POINTS)}."
+    return f"{'; '.join(parts)}. {against}"
 
 
 def _severity(arm: ArmResults, dense: Variant) -> Iterator[str]:

@@ -85,7 +85,7 @@ def sparsity(value: float) -> str:
 
 
 def interval(
-    found: IntervalEstimate, unit: str = PERCENT, *, label: str = "", unknown: str = "", has_unit: bool = True
+    estimate: IntervalEstimate, unit: str = PERCENT, *, label: str = "", unknown: str = "", has_unit: bool = True
 ) -> str:
     """Returns an estimate with its interval, in its unit; signed but for a level.
 
@@ -94,10 +94,10 @@ def interval(
     >>> interval(IntervalEstimate(-0.01, -0.02, 0.001, -0.01, 0.005, 9, 3, True), POINTS)
     '−1.0\\xa0points (−2.0 to +0.1)'
     """
-    value, low, high = (_in_unit(each, unit) for each in found[:3])
+    value, low, high = (_in_unit(each, unit) for each in estimate[:3])
     if has_unit:
         value += f"{UNIT_SPACE}{POINTS if unit == POINTS else '%'}"
-    ends = f"{label}{low} to {high}" if found.has_interval else unknown
+    ends = f"{label}{low} to {high}" if estimate.has_interval else unknown
     return f"{value} ({ends})" if ends else value
 
 

@@ -311,8 +311,8 @@ def _mean(line: pd.Series, measure: str) -> Cell:
     return Cell(formatting.mean_and_deviation(mean, sd), _known(mean))
 
 
-def _interval(found: IntervalEstimate, unit: str) -> Cell:
-    return Cell(formatting.interval(found, unit, has_unit=False), _known(found.value))
+def _interval(estimate: IntervalEstimate, unit: str) -> Cell:
+    return Cell(formatting.interval(estimate, unit, has_unit=False), _known(estimate.value))
 
 
 def _variants(arm: ArmResults) -> list[Variant]:

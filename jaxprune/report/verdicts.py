@@ -106,14 +106,24 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def judge(
-    question: Question, comparisons: Sequence[Comparison], *, subject: str = "", summary: str = "", note: str = ""
+    question: Question,
+    comparisons: Sequence[Comparison],
+    *,
+    subject: str = "",
+    summary: str = "",
+    note: str = "",
+    num_claims: int | None = None,
 ) -> Verdict:
-    """Returns the verdict of corrected comparisons; `summary` replaces what is said of them, `note` is added to it."""
+    """Returns the verdict of corrected comparisons.
+
+    `summary` replaces what is said of them, and `note` is added to it; `num_claims` is what they were corrected for
+    where several of them make one claim.
+    """
     outcome = _outcome(question, comparisons)
     sentence = formatting.paragraph(
         _obstacle(comparisons) if outcome == NOT_ENOUGH else "",
         summary or summarize(comparisons, needs_all=question.needs_all),
-        _basis(comparisons),
+        _basis(comparisons, num_claims),
         note,
     )
     return Verdict(question, subject, outcome, sentence, tuple(comparisons))
@@ -163,12 +173,12 @@ def _obstacle(comparisons: Sequence[Comparison]) -> str:
     return "There is one seed, and what another one would show is not known: the intervals are over images alone."
 
 
-def _basis(comparisons: Sequence[Comparison]) -> str:
+def _basis(comparisons: Sequence[Comparison], num_claims: int | None) -> str:
     known = [each.estimate for each in comparisons if each.estimate.has_interval]
     if not known:
         return ""
     seeds = formatting.value_range([each.num_seeds for each in known])
-    noun = "seed" if seeds == "1" else "seeds"
-    correction = f", Holm over {len(known)} comparisons" if len(known) > 1 else ""
+    claims = f"{len(known)} comparisons" if num_claims is None else f"{num_claims} claims"
+    correction = f", Holm over {claims}" if (num_claims or len(known)) > 1 else ""
     sources = formatting.interval_sources(known)
-    return f"({seeds}{formatting.UNIT_SPACE}{noun}; intervals {sources}{correction}.)"
+    return f"({seeds}{formatting.UNIT_SPACE}seed{'' if seeds == '1' else 's'}; intervals {sources}{correction}.)"

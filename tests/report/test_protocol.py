@@ -111,3 +111,17 @@ def test_the_fixture_is_what_a_study_writes(run_folder):
     assert runs.CONFIG.name in (folder / "study.json").read_text()
     (found,) = Page(report.write(folder).read_text()).tables_with("Method", "Stage", "Sparsity, %")[:1]
     assert len(found) == 18
+
+
+def test_every_method_must_have_the_sparsities_and_the_severities_are_those_of_the_protocol(run_folder):
+    tenths = [round(0.1 * tenth, 1) for tenth in range(1, 8)]
+    full = {"sparsities": tenths, "methods": ("weight", "random"), "corruptions": ()}
+    rows = rows_of("a-full", PAPER, **full)
+    rows += [row for row in rows_of("b-part", PAPER, **full) if row["method"] == "weight" or row["sparsity"] != 0.3]
+    (clean,) = (row for row in rows_of("c-strong", PAPER) if row["method"] == "weight" and row["stage"] == "fine_tuned")
+    strong = [clean | {"corruption": "fog", "severity": severity} for severity in (1, 2, 3, 4, 6)]
+    full, part, other = protocols(run_folder([*rows, *rows_of("c-strong", PAPER), *strong], PAPER))
+    listed = ", ".join(f"{tenth}0 %" for tenth in range(1, 8))
+    assert full["Sparsities"] == (listed, "met")
+    assert part["Sparsities"] == (f"{listed} (not of every method)", "differs")
+    assert other["Severities"] == ("5", "differs")
