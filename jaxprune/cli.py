@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+_AGAIN_S = 0.02
 _KEPT = "finished parts are kept, the same command continues"
 TRACEBACK_VARIABLE = "JAXPRUNE_TRACEBACK"
 _USAGE = """usage: jaxprune COMMAND ...
@@ -81,10 +82,23 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
         raise _Terminated(EXIT_TERMINATED)
 
-    previous = signal.signal(signal.SIGTERM, terminate)
+    def hook(unraisable):
+        """Sends the signal again if it came in a callback of the garbage collector, where Python drops exceptions."""
+        if unraisable.exc_type is not _Terminated:
+            previous_hook(unraisable)
+            return
+        signal.signal(signal.SIGTERM, terminate)
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+
+    previous, previous_hook = signal.signal(signal.SIGTERM, terminate), sys.unraisablehook
+    sys.unraisablehook = hook
     try:
         yield
     finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = previous_hook
         signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
 
 
@@ -113,6 +127,19 @@ def _parse(kind: type, command: str, arguments: list[str], **defaults):
     default = kind(**defaults) if defaults else None
     options = {"default": default} if default is not None else {}
     return tyro.cli(kind, prog=f"jaxprune {command}", args=arguments, **options)
+
+
+def _renamed(arguments: list[str], names: dict[str, str]) -> list[str]:
+    """Returns the arguments with the present names of options whose former ones still work, with a warning."""
+    renamed = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        option = option.replace("_", "-")
+        if option in names:
+            _show_warning(f"{option} is called {names[option]} now, and will go in a later release")
+            argument = names[option] + equals + value
+        renamed.append(argument)
+    return renamed
 
 
 def _run(arguments: list[str]) -> None:
@@ -427,11 +454,11 @@ def _evaluate(arguments: list[str]) -> None:
         """Also write every image's confidence, prediction and losses into the folder examples of --out."""
         batch_size: int = evaluation.BATCH_SIZE
         """Images per step."""
-        compute_dtype: str = "float32"
+        precision: str = "float32"
         """float32, or bfloat16 for weights and activations of that type."""
         torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
-    options = _parse(Evaluate, "evaluate", arguments)
+    options = _parse(Evaluate, "evaluate", _renamed(arguments, {"--compute-dtype": "--precision"}))
     if not options.checkpoints:
         raise ValueError("jaxprune evaluate needs a checkpoint first, such as: jaxprune evaluate net.pt --dataset NAME")
     if options.keep_examples and options.out is None:
@@ -461,7 +488,7 @@ def _evaluate_into(out, options, command: str) -> None:
             "dataset": {"name": dataset.name, "split": dataset.split, "num_images": len(dataset)},
             "corrupted": options.test_sets.corrupted,
             "seed": None if options.test_sets.corrupted else options.test_sets.seed,
-            "precision": options.compute_dtype,
+            "precision": options.precision,
             "batch_size": options.batch_size,
             "checkpoints": {name: {"path": path, "sha256": files.checksum_of(path)} for name, path in paths.items()},
         }
@@ -475,7 +502,7 @@ def _evaluate_into(out, options, command: str) -> None:
                     dataset,
                     **selection,
                     batch_size=options.batch_size,
-                    compute_dtype=options.compute_dtype,
+                    precision=options.precision,
                     keep_examples=out / folder.EXAMPLES_FOLDER if options.keep_examples else None,
                     on_test_set=_counter(on_progress, num_sets),
                 )
@@ -557,6 +584,9 @@ def _prune(arguments: list[str]) -> None:
         """The folder to write: a checkpoint that every jaxprune command reads."""
         method: str = "weight"
         """A method of pruning.METHODS, such as weight, random, filter_l1, slimming or channel_random."""
+        filter_fn: str | None = None
+        """Methods that remove weights: from which parameters, a name in pruning.FILTERS such as kernels, which takes
+        linear and attention layers too. By default from the kernels of 2-D convolutions."""
         layers: tuple[str, ...] | None = None
         """Methods that remove channels: channel groups, or one word: study, all. By default the method's own choice."""
         round_to: int = 1
@@ -575,6 +605,12 @@ def _prune(arguments: list[str]) -> None:
 
     from jaxprune import checkpoints, data, models, pruning
 
+    method = pruning.find_method(options.method)
+    if "images" in method.needs:
+        raise ValueError(
+            f"method {options.method!r} needs training images, which this command has none of; use it in a study, or "
+            "pruning.prune in Python"
+        )
     dense, earlier_masks, _ = _load_checkpoint(
         options.checkpoint,
         options.torch,
@@ -582,28 +618,36 @@ def _prune(arguments: list[str]) -> None:
         mean=data.CIFAR10_MEAN,
         std=data.CIFAR10_STD,
     )
-    structured = options.method in pruning.STRUCTURED_METHODS
-    choice = {}
-    if structured:
-        layers = options.layers
-        choice = {"layers": layers[0] if layers and len(layers) == 1 else layers, "round_to": options.round_to}
-    elif options.layers or options.round_to != 1:
+    layers = options.layers[0] if options.layers and len(options.layers) == 1 else options.layers
+    if method.removes_channels and options.filter_fn is not None:
         raise ValueError(
-            f"--layers and --round-to are for methods that remove channels ({', '.join(pruning.STRUCTURED_METHODS)}), "
-            f"not for {options.method!r}"
+            f"--filter-fn is for methods that remove weights ({pruning.methods_with('filter_fn')}), not for "
+            f"{options.method!r}"
         )
+    if not method.removes_channels and (layers or options.round_to != 1):
+        raise ValueError(
+            f"--layers and --round-to are for methods that remove channels ({pruning.methods_with('layers')}), not for "
+            f"{options.method!r}"
+        )
+    if method.removes_channels:
+        choice = {"layers": layers, "round_to": options.round_to}
+    else:
+        choice = {"filter_fn": options.filter_fn}
     key = jax.random.key(options.seed)
     sparse, masks = pruning.prune(dense, method=options.method, sparsity=options.sparsity, key=key, **choice)
     if earlier_masks is not None:
         # What was pruned stays pruned; masks of single weights keep channels from being taken out, as `compact` says.
         masks = pruning.intersect_masks(masks, earlier_masks)
         sparse = sparse.replace(params=pruning.mask_params(sparse.params, masks))
-    if structured:
+    note = "Masks make no forward pass faster"
+    if method.removes_channels:
         sparse, masks = pruning.compact(sparse, masks), None
-    metadata = {"method": options.method, "sparsity": options.sparsity, "seed": options.seed}
+        smaller = sum(leaf.size for leaf in jax.tree.leaves(sparse.params))
+        is_smaller = smaller < sum(leaf.size for leaf in jax.tree.leaves(dense.params))
+        note = "The channels are gone, the network is smaller" if is_smaller else "No channel is gone"
+    metadata = {"method": pruning.canonical_name(options.method), "sparsity": options.sparsity, "seed": options.seed}
     metadata["source"] = options.checkpoint
     checkpoints.save(options.out, sparse, masks=masks, metadata=metadata, replace=False)
-    note = "The channels are gone, the network is smaller" if structured else "Masks make no forward pass faster"
     sys.stdout.write(f"{pruning.summarize(sparse, masks, before=dense)}\n{note}. Saved: {options.out}\n")
     if options.export is not None:
         models.export_stablehlo(options.export, sparse)

@@ -103,13 +103,17 @@ def test_labels_may_be_integers_of_any_type(tmp_path, dtype):
     np.savez(tmp_path / "set.npz", images=images, labels=labels)
     np.save(tmp_path / "fog.npy", np.tile(images, (5, 1, 1, 1)))
     np.save(tmp_path / "labels.npy", np.tile(labels, 5))
-    for loaded in (
-        data.Dataset(images, labels, ("a", "b", "c")),
-        data.load_npz(tmp_path / "set.npz"),
-        data.load_cifar_c(tmp_path, name="fog", severity=3),
+    for load in (
+        lambda: data.load_npz(tmp_path / "set.npz"),
+        lambda: data.load_cifar_c(tmp_path, name="fog", severity=3),
+        lambda: data.Dataset(images, labels, ("a", "b", "c")),
     ):
-        assert loaded.labels.tolist() == [2, 0, 1, 2]
-        assert loaded.labels.dtype == np.dtype(np.int32)
+        try:
+            found = load().labels
+        except OverflowError as error:
+            found = np.array(str(error))
+        assert found.tolist() == [2, 0, 1, 2]
+        assert found.dtype == np.dtype(np.int32)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +135,10 @@ def test_labels_that_are_no_integers_are_refused(tmp_path, labels):
 
 
 def test_labels_are_never_cut_to_32_bits(tmp_path):
-    images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.array([2**32, 2**32 + 1])
-    np.savez(tmp_path / "set.npz", images=images, labels=labels, class_names=["a", "b"])
+    np.save(tmp_path / "fog.npy", np.zeros((10, 4, 4, 3), np.uint8))
+    np.save(tmp_path / "labels.npy", np.tile([2**32, 2**32 + 1], 5))
     with pytest.raises(ValueError, match="labels run from 4294967296 to 4294967297"):
-        data.load_npz(tmp_path / "set.npz")
+        data.load_cifar_c(tmp_path, name="fog", severity=1, class_names=("a", "b"))
 
 
 @pytest.mark.parametrize("name", ["crop", "crop_and_flip"])

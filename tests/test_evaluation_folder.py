@@ -101,6 +101,6 @@ def test_a_failure_leaves_the_folder_as_it_was(saved, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for out in (tmp_path / "empty", tmp_path / "new"):
         assert evaluate("absent.pt", out) == 2
-        assert evaluate(saved, out, "--compute-dtype", "float8") == 2
+        assert evaluate(saved, out, "--precision", "float8") == 2
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
     assert capsys.readouterr().err.count("\n") == 4

@@ -104,7 +104,7 @@ def test_sets_whose_labels_are_not_the_clean_ones_are_refused(net, digits, tmp_p
         "shorter": {("dusk", 1): other.take(7)},
     }.get(kind, tmp_path)
     np.save(tmp_path / "fog.npy", np.tile(other.images, (5, 1, 1, 1)))
-    np.save(tmp_path / "labels.npy", np.tile(other.labels, 5).astype(np.uint8))
+    np.save(tmp_path / "labels.npy", np.tile(other.labels, 5))
     seen = []
     with pytest.raises(ValueError, match=r"has other labels than data set 'digits', at .* images \(first: image"):
         evaluation.evaluate(net, digits, corrupted=corrupted, on_test_set=lambda *each: seen.append(each))

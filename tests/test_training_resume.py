@@ -253,7 +253,7 @@ def test_a_folder_without_an_intact_checkpoint_is_refused(stopped):
 
 
 @pytest.mark.parametrize("limit_bytes", [100, 3000])
-def test_a_full_disk_stops_training_and_names_the_last_good_checkpoint(stopped, uninterrupted, limit_bytes, capfd):
+def test_a_full_disk_stops_training_and_names_the_last_good_checkpoint(stopped, uninterrupted, limit_bytes, capsys):
     before = sorted(os.listdir(stopped))
     with (
         failpoints.small_files(limit_bytes),
@@ -261,7 +261,7 @@ def test_a_full_disk_stops_training_and_names_the_last_good_checkpoint(stopped, 
     ):
         fit(checkpoint_dir=stopped)
     assert info.value.errno == errno.EFBIG
-    assert capfd.readouterr().err == ""
+    assert capsys.readouterr().err == ""
     assert sorted(os.listdir(stopped)) == before
     assert_same_bits(fit(checkpoint_dir=stopped), uninterrupted)
 

@@ -79,7 +79,7 @@ def naming_damage(folder: epath.Path) -> Iterator[None]:
     """Turns what the readers of damaged or missing files raise into a ValueError that names the set's folder."""
     try:
         yield
-    except RefusedError:
+    except (RefusedError, ImportError):
         raise
     # Damage makes the parsers of JSON, of protocol buffers and of array_record raise almost anything.
     except Exception as error:

@@ -166,6 +166,10 @@ def open_source(folder, name: str, *, split: str, label_key: str = "label") -> S
         raise FileNotFoundError(
             f"{folder} holds no <version>/{INFO_FILE}: the set was not prepared to the end; {how_to_prepare(name)}"
         )
+    try:
+        from array_record.python import array_record_data_source
+    except ImportError as error:
+        raise ImportError("prepared TFDS sets are read with array_record; pip install array_record") from error
     version = prepared[-1]
     with naming_damage(folder):
         try:
@@ -177,8 +181,6 @@ def open_source(folder, name: str, *, split: str, label_key: str = "label") -> S
                 f"TensorFlow: pip install 'jaxprune[prepare]'); nothing is downloaded, as it would be by tfds build "
                 f"{name} --file_format={READABLE_FORMAT}"
             ) from error
-        from array_record.python import array_record_data_source
-
         records = array_record_data_source.ArrayRecordDataSource([os.fspath(file) for file in about.files])
         if len(records) != about.length:
             raise ValueError(f"its files hold {len(records)} examples, its {INFO_FILE} says {about.length}")

@@ -47,7 +47,6 @@ class Run:
     mesh: Mesh
     batch_size: int
     micro_batch: int
-    compute_dtype: str
     keep: KeepExamples | None
     streams: Streams
     streamed_labels: dict[StreamedDataset, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -170,7 +169,6 @@ def _measure(run: Run, groups: list[Group], test_set: PlannedSet, source: Datase
     options = {
         "mesh": run.mesh,
         "micro_batch": run.micro_batch,
-        "compute_dtype": run.compute_dtype,
         "keep_probs": run.keep is not None and run.keep.probs,
     }
     in_flight = _IN_FLIGHT * run.streams.count

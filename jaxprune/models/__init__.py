@@ -28,12 +28,14 @@ from jaxprune.models.classifier import (
 from jaxprune.models.export import export_stablehlo, load_stablehlo
 from jaxprune.models.finite import check_finite, first_non_finite
 from jaxprune.models.forward import NnxForward
+from jaxprune.models.precision import PRECISIONS, in_precision, precision_of, renamed
 from jaxprune.models.torch_file import read_torch_file
 from jaxprune.models.torch_weights import convert_state_dict, read_state_dict
 
 __all__ = [
     "CPU_MICRO_BATCH",
     "MODELS",
+    "PRECISIONS",
     "Architecture",
     "ChannelGroup",
     "Classifier",
@@ -47,9 +49,12 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "from_torch",
+    "in_precision",
     "load_stablehlo",
     "map_batch",
+    "precision_of",
     "read_torch_file",
+    "renamed",
 ]
 
 

@@ -51,7 +51,7 @@ def export_stablehlo(path, classifier: Classifier, *, image_size: int | None = N
     shape = (batch, image_size, image_size, classifier.mean.shape[-1])
 
     def logits(images):
-        return classifier.apply(classifier.params, classifier.batch_stats, images)[0].astype(jnp.float32)
+        return classifier.apply(classifier.params, classifier.batch_stats, images)[0]
 
     try:
         exported = jax_export.export(jax.jit(logits), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, jnp.uint8))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 from etils import epath
 
-from jaxprune import data, evaluation, models, training
+from jaxprune import data, evaluation, models, pruning, training
 from jaxprune.study import parts
 from jaxprune.study.candidates import initial, key_of
 from jaxprune.study.checking import check, frost_textures
@@ -30,8 +30,6 @@ from jaxprune.study.running import load_data, optimizer
 _TRIAL_STEPS, _TRIAL_IMAGES = 4, 200
 # Programs of a network's forward pass beside its training's: evaluation, recalibration, logits for a temperature.
 _FORWARD_PROGRAMS = 2
-# One threshold for all layers leaves other widths for every seed; a fraction of each layer, the same.
-_GLOBAL_METHODS = ("slimming", "taylor")
 _TRAINING, _EVALUATION, _COMPILATION = "training", "evaluation", "compilation"
 _GIB = 2**30
 # The peak is told in KiB on Linux, in bytes on macOS.
@@ -184,14 +182,16 @@ def _shape(network: Network) -> tuple:
     """Returns what networks that share their compiled programs have in common."""
     if granularity(network.method) != GRANULARITY_CHANNELS:
         return (network.method == DENSE,)
-    return network.sparsity, network.method in _GLOBAL_METHODS and (network.method, network.seed)
+    # One threshold for all layers leaves other widths for every seed; a fraction of each layer, the same.
+    is_global = pruning.METHODS[network.method].scope == pruning.GLOBAL
+    return network.sparsity, is_global and (network.method, network.seed)
 
 
 def _training_seconds(how: TrainConfig, net: models.Classifier, train: data.Dataset) -> tuple[float, float]:
     """Returns the seconds per image, and of the compilation."""
     few = train.take(_TRIAL_STEPS * how.batch_size)
     options = {"optimizer": optimizer(how, len(train)), "epochs": 1, "key": key_of(0, "trial")}
-    options |= {"augment": data.AUGMENTATIONS[how.augment], "compute_dtype": how.compute_dtype}
+    options |= {"augment": data.AUGMENTATIONS[how.augment], "precision": how.compute_dtype}
 
     def once():
         jax.block_until_ready(training.fit(net, few, batch_size=how.batch_size, **options).params)
@@ -205,7 +205,7 @@ def _forward_seconds(config: StudyConfig, net: models.Classifier, test: data.Dat
     few = test.take(_TRIAL_IMAGES)
 
     def once():
-        evaluation.evaluate(net, few, corruptions=(), compute_dtype=config.evaluation.compute_dtype)
+        evaluation.evaluate(net, few, corruptions=(), precision=config.evaluation.compute_dtype)
 
     first, second = _seconds(once), _seconds(once)
     return second / len(few), max(0.0, first - second)

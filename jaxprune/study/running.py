@@ -308,7 +308,7 @@ class _Run:
             masks=masks,
             batch_size=train.batch_size,
             augment=data.AUGMENTATIONS[train.augment],
-            compute_dtype=train.compute_dtype,
+            precision=train.compute_dtype,
             on_epoch=lambda record: self._tell(
                 f"{description}, loss {record.loss:.3f}", path.name, record.epoch / record.epochs
             ),
@@ -345,7 +345,7 @@ class _Run:
             **test_sets,
             clean=is_clean,
             batch_size=config.batch_size,
-            compute_dtype=config.compute_dtype,
+            precision=config.compute_dtype,
             frost_textures=self.frost_textures,
             keep_examples=self.out / outputs.FOLDER if config.keep_examples else None,
             non_finite="mark",

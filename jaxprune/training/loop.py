@@ -13,7 +13,6 @@ from jaxtyping import PyTree
 from jaxprune import data, models, sharding
 from jaxprune.training.interrupts import Interrupted, terminations
 from jaxprune.training.options import Options
-from jaxprune.training.precision import in_compute_dtype
 from jaxprune.training.records import EpochRecord
 from jaxprune.training.resume import Checkpoints, Position, checksum
 from jaxprune.training.state import Tally, initial_state, is_finite, own_copy, start_epoch, trained
@@ -79,7 +78,7 @@ class Training:
                 self._resume()
             self.terminated = stack.enter_context(terminations(active=self.checkpoints is not None))
             # Shapes only: the forward pass is static, the weights travel in the state.
-            self.frozen = in_compute_dtype(self.classifier, self.options.compute_dtype).replace(
+            self.frozen = models.in_precision(self.classifier, self.options.precision).replace(
                 params=None, batch_stats=None
             )
             if not self.is_streamed:
@@ -252,7 +251,7 @@ class Training:
             "label_smoothing": options.label_smoothing,
             "mixup": options.mixup,
             "ema": options.ema,
-            "compute_dtype": options.compute_dtype,
+            "compute_dtype": options.precision or "float32",  # as checkpoints of earlier releases say it
         }
 
     def _next_stop(self, step: int) -> int:

@@ -1,6 +1,7 @@
 """Two processes give one writing command for one folder at once, again and again: nothing is lost or mixed."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -11,16 +12,20 @@ import jax
 import pytest
 
 from jaxprune import checkpoints, models
+from jaxprune.study import parts
 from tests import study_rows
+from tests.files import failpoints
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-ROUNDS = int(os.environ.get("JAXPRUNE_ROUNDS", "5"))
+FEW = 5
+ROUNDS = int(os.environ.get("JAXPRUNE_ROUNDS", FEW))
 # Both processes import everything once, and then do what they are told, line by line.
 WORKER = f"""
 import json, sys
 sys.path.insert(0, {str(ROOT)!r})
 from jaxprune import cli, study
 from tests import study_rows
+from tests.files import failpoints
 for line in sys.stdin:
     arguments, out = json.loads(line), sys.stdout
     sys.stdout = sys.stderr
@@ -101,13 +106,31 @@ def test_a_preview_is_whole(pair, tmp_path):
 
 def test_a_report_is_whole(pair, tmp_path):
     out, whole = tmp_path / "run", None
-    study_rows.write_parts(out)
+    # Of clean images alone there are few figures, which take the time; the next test writes more often.
+    parts.write_rows(study_rows.part_path(out, "clean"), study_rows.rows_of("clean"))
+    parts.gather(study_rows.CONFIG, out)
     before = contents(out).keys()
-    for _ in rounds(tmp_path):
+    for _ in range(ROUNDS if ROUNDS > FEW else 1):
         assert pair("jaxprune", "report", out) == [0, 0]
         found = contents(out)
         assert found.keys() - before >= {"report.html", "results.csv"}
         assert found == (whole := whole or found)
+
+
+def test_two_reports_in_one_folder_are_not_mixed(tmp_path):
+    code = f"""
+from etils import epath
+from jaxprune.report import writing
+content = {{name: bytes([number]) * 10_000 for name in "abc"}}
+for attempt in range({ROUNDS}):
+    writing._write_where_nothing_is_lost(epath.Path(f"{tmp_path}/{{attempt}}"), content, is_comparison=False)
+"""
+    failpoints.printed_by(failpoints.start_processes(code, 2))
+    for attempt in range(ROUNDS):
+        found = contents(tmp_path / str(attempt))
+        sums = found.pop(".jaxprune-report.sha256").decode().splitlines()
+        assert len(set(found.values())) == 1
+        assert sums == [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in sorted(found.items())]
 
 
 def test_a_study_is_shared(pair, tmp_path):

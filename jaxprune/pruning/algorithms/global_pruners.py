@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from jaxprune.pruning import mask_calculator, sparsity_distributions, sparsity_types
-from jaxprune.pruning._trees import map_named, sorted_by_name
+from jaxprune.pruning._annotations import FilterFn, Leaf, Masks, Params, Sparsity, TopkFn
+from jaxprune.pruning._trees import Names, map_named, sorted_by_name
 from jaxprune.pruning.algorithms import pruners
-from jaxprune.pruning.base_updater import SparseState
+from jaxprune.pruning.base_updater import SparseState, apply_aligned
 
 
 class UnsupportedSparsityType(ValueError, AttributeError):
@@ -30,23 +32,23 @@ class GlobalPruningMixin:
         sparsity: the fraction of all weights taking part that goes.
     """
 
-    custom_sparsity_map: Any = None
-    filter_fn: Any = sparsity_distributions.NOT_DIM_ONE_FILTER_FN
+    custom_sparsity_map: sparsity_distributions.CustomSparsityMapType | None = None
+    filter_fn: FilterFn = sparsity_distributions.NOT_DIM_ONE_FILTER_FN
     normalization_eps: float = 1e-8
     use_normalization: bool = True
-    sparsity: Any = 0.0
+    sparsity: Sparsity = 0.0
 
-    def init_state(self, params):
+    def init_state(self, params: Params) -> SparseState:
         """Returns the sparse state at step 0; its target is the one global sparsity."""
         masks = self._pack(self.create_masks(params, 0.0))
         return SparseState(masks=masks, target_sparsities=self.sparsity, count=jnp.zeros([], jnp.int32))
 
-    def instant_sparsify(self, params, grads=None, **kwargs):
+    def instant_sparsify(self, params: Params, grads: Params | None = None, **kwargs: Any) -> tuple[Params, Masks]:
         """Returns (pruned parameters, masks) at the global sparsity, now; extra arguments reach `calculate_scores`."""
         masks = self.create_masks(self.calculate_scores(params, grads=grads, **kwargs), self.sparsity)
-        return self.apply_masks(params, masks), self._pack(masks)
+        return apply_aligned(params, masks), self._pack(masks)
 
-    def create_masks(self, scores, target_sparsity):
+    def create_masks(self, scores: Params, target_sparsity: Sparsity) -> Masks:
         """Returns the masks of the top scores of all selected parameters together."""
         if not isinstance(self.sparsity_type, sparsity_types.Unstructured):
             raise UnsupportedSparsityType(
@@ -67,7 +69,7 @@ class GlobalPruningMixin:
             kept = _rank_together(tuple(together.values()), target_sparsity, topk_fn=self.topk_fn, eps=eps)
             masks = dict(zip(together, kept, strict=True))
 
-        def mask_of(names, score):
+        def mask_of(names: Names, score: Leaf) -> Leaf | None:
             if names in custom:
                 return self._top(names, score, custom[names])
             return masks.get(names)
@@ -76,7 +78,7 @@ class GlobalPruningMixin:
 
 
 @partial(jax.jit, static_argnames=("topk_fn", "eps"))
-def _rank_together(scores, sparsity, topk_fn, eps):
+def _rank_together(scores: tuple[Leaf, ...], sparsity: Sparsity, topk_fn: TopkFn, eps: float | None) -> list[Array]:
     """Returns one mask per array, from a single ranking; the norm is divided out unless `eps` is None."""
     if eps is not None:
         scores = [score / (jnp.linalg.norm(score.ravel()) + eps) for score in scores]
