@@ -13,6 +13,7 @@ import pandas as pd
 from jaxprune import names
 from jaxprune.report import aggregates, bootstrap, outputs
 from jaxprune.report.bootstrap import IntervalEstimate, Statistic
+from jaxprune.report.exemplars import exemplars_by_interest, modal_prediction
 
 ACCURACY, ECE = "accuracy", "ece_equal_width_10"
 MEASURES = (ACCURACY, ECE)
@@ -293,14 +294,10 @@ def class_changes(arm: ArmResults) -> list[ClassChange]:
 
 
 class Exemplars(NamedTuple):
-    """The images that the dense and the pruned networks, each taken together over seeds, classify differently.
-
-    Hooker et al. 2019 ("What do compressed deep neural networks forget?") call an image a pruning-identified exemplar
-    where the most frequent prediction over the seeds differs; with one seed that is where the prediction changes.
-    """
+    """The images that the dense and the pruned networks, each taken together over seeds, classify differently."""
 
     variant: Variant
-    index: np.ndarray
+    index: np.ndarray  # places in the test set, first those whose label the dense networks predict
     num_images: int
     labels: np.ndarray
     dense_prediction: np.ndarray
@@ -310,31 +307,20 @@ class Exemplars(NamedTuple):
     other_accuracy: float
     num_seeds: int
 
-    @property
-    def by_interest(self) -> list[int]:
-        """The places of the exemplars in the test set, those first that the dense networks had right."""
-        is_right = self.dense_prediction == self.labels
-        return self.index[np.argsort(~is_right, kind="stable")].tolist()
 
-
-def exemplars(arm: ArmResults) -> list[Exemplars]:
+def arm_exemplars(arm: ArmResults) -> list[Exemplars]:
     """Returns the pruning-identified exemplars of every pruned variant of the main stage with outputs."""
     out = []
     for variant, dense, pruned in _with_outputs(arm):
-        before, after = (modal_prediction([each.prediction for each in networks]) for networks in (dense, pruned))
-        differs = before != after
-        index = np.flatnonzero(differs)
+        predictions = [[each.prediction for each in networks] for networks in (dense, pruned)]
+        index = exemplars_by_interest(*predictions, dense[0].labels)
+        before, after = (modal_prediction(each)[index] for each in predictions)
+        is_exemplar = np.isin(np.arange(len(dense[0].labels)), index)
         correct = np.mean([each.correct for each in dense], axis=0)
-        means = [float(correct[part].mean()) if part.any() else float("nan") for part in (differs, ~differs)]
+        means = [float(correct[part].mean()) if part.any() else float("nan") for part in (is_exemplar, ~is_exemplar)]
         labels = dense[0].labels[index]
-        out.append(Exemplars(variant, index, len(differs), labels, before[index], after[index], *means, len(dense)))
+        out.append(Exemplars(variant, index, len(is_exemplar), labels, before, after, *means, len(dense)))
     return out
-
-
-def modal_prediction(predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the class that most of the networks `[networks, images]` predict for each image; of equals the first."""
-    votes = [(np.stack(predictions) == label).sum(axis=0) for label in range(int(np.max(predictions)) + 1)]
-    return np.argmax(votes, axis=0)
 
 
 def _with_outputs(arm: ArmResults) -> Iterator[tuple[Variant, list[outputs.Outputs], list[outputs.Outputs]]]:
