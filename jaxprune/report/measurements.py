@@ -46,11 +46,15 @@ class Quantity(NamedTuple):
     measure: str
 
 
-def quantities(test_sets: Iterable[TestSet]) -> list[tuple[str, tuple[TestSet, ...], str]]:
-    """Returns name, test sets and measure of what networks are judged by: on clean and, if any, corrupted images."""
+def quantities(test_sets: Iterable[TestSet]) -> dict[str, tuple[tuple[TestSet, ...], str]]:
+    """Returns the test sets and measure, by name, of what networks are judged by: clean and corrupted.
+
+    >>> quantities([("clean", 0), ("fog", 3)])["corrupted ECE"]
+    ((('fog', 3),), 'ece_equal_width_10')
+    """
     groups = {"clean": (CLEAN_SET,), "corrupted": tuple(each for each in test_sets if each != CLEAN_SET)}
     nouns = {ACCURACY: "accuracy", ECE: "ECE"}
-    return [(f"{kind} {nouns[each]}", sets, each) for kind, sets in groups.items() if sets for each in MEASURES]
+    return {f"{kind} {nouns[each]}": (sets, each) for kind, sets in groups.items() if sets for each in MEASURES}
 
 
 class Measurement(NamedTuple):
@@ -134,8 +138,8 @@ class ArmResults:
         """Returns the corrupted test sets, of one severity or all."""
         return tuple(each for each in self.test_sets if each != CLEAN_SET and severity in (None, each[1]))
 
-    def quantities(self) -> list[tuple[str, tuple[TestSet, ...], str]]:
-        """Returns the name, test sets and measure of what every network is judged by: clean and, if so, corrupted."""
+    def quantities(self) -> dict[str, tuple[tuple[TestSet, ...], str]]:
+        """Returns what every network is judged by; see the function of the same name."""
         return quantities(self.test_sets)
 
     @property
