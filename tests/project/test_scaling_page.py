@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "scaling.md").read_text()
+PAGE = (pathlib.Path(__file__).parent.parent.parent / "docs" / "scaling.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def test_the_call_for_one_host_gives_its_rows(names):
 
 
 def test_the_shares_of_the_example_are_disjoint_and_complete(names):
-    shares = [names["distributed"].shard(names["grid"], f"{job}/4") for job in (1, 2, 3, 4)]
+    shares = [names["devices"].shard(names["grid"], f"{job}/4") for job in (1, 2, 3, 4)]
     assert names["mine"] == shares[0]
     assert sorted(item for share in shares for item in share) == sorted(names["grid"])
 
