@@ -28,7 +28,7 @@ def test_the_shares_of_the_example_are_disjoint_and_complete(names):
 
 @pytest.mark.parametrize("way", ["jit", "shard_map", "pmap"])
 def test_jit_shard_map_and_pmap_agree_on_eight_devices(names, way):
-    assert len(names["devices"]) == 8
+    assert len(names["eight_devices"]) == 8
     np.testing.assert_array_equal(names[f"pixels_with_{way}"], names["expected_pixels"])
     np.testing.assert_allclose(names[f"with_{way}"], names["expected"], atol=1e-6)
 
