@@ -10,6 +10,7 @@ import pytest
 
 from jaxprune import checkpoints, cli, data, models
 from jaxprune.cli import doctor, run
+from jaxprune.files import disk
 from tests.files import failpoints
 
 
@@ -143,7 +144,6 @@ def test_channels_are_not_taken_out_from_under_masks_of_single_weights(here, cap
 
 
 def test_another_process_that_writes_to_out_meanwhile_keeps_it(here, net, capsys, monkeypatch):
-    from jaxprune import files
 
     def write_first(name, path):
         if name == "before rename" and path == here / "new":
@@ -151,7 +151,7 @@ def test_another_process_that_writes_to_out_meanwhile_keeps_it(here, net, capsys
             checkpoints.save(here / "new", net, metadata={"whose": "the other's"})
 
     monkeypatch.chdir(here)
-    monkeypatch.setattr(files, "_moment", write_first)
+    monkeypatch.setattr(disk, "moment", write_first)
     assert cli.main(["prune", str(here / "net"), "--sparsity", "0.5", "--out", str(here / "new")]) == 2
     assert "exists already; another process may have written it" in capsys.readouterr().err
     assert checkpoints.load(here / "new").metadata == {"whose": "the other's"}
@@ -210,7 +210,6 @@ def test_a_full_disk_in_training_is_one_line(here, net, capsys, monkeypatch):
 
 @pytest.mark.parametrize("moment", ["before write", "before fsync", "before rename"])
 def test_sigterm_is_one_line_and_leaves_nothing_unfinished(here, moment, capsys, monkeypatch):
-    from jaxprune import files
 
     sent = []
 
@@ -219,7 +218,7 @@ def test_sigterm_is_one_line_and_leaves_nothing_unfinished(here, moment, capsys,
             sent.append(name)
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(files, "_moment", send)
+    monkeypatch.setattr(disk, "moment", send)
     before, handler = content(here), signal.getsignal(signal.SIGTERM)
     # What has a handler of its own is not ended by a fault of ours.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
