@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from jaxprune import checkpoints, cli, data, models
-from jaxprune.cli import doctor, run
-from jaxprune.files import disk
 from tests.files import failpoints
 
 
@@ -150,6 +148,8 @@ def test_another_process_that_writes_to_out_meanwhile_keeps_it(here, net, capsys
             monkeypatch.undo()
             checkpoints.save(here / "new", net, metadata={"whose": "the other's"})
 
+    from jaxprune.files import disk
+
     monkeypatch.chdir(here)
     monkeypatch.setattr(disk, "moment", write_first)
     assert cli.main(["prune", str(here / "net"), "--sparsity", "0.5", "--out", str(here / "new")]) == 2
@@ -188,6 +188,7 @@ def test_a_full_disk_in_training_is_one_line(here, net, capsys, monkeypatch):
     import optax
 
     from jaxprune import training
+    from jaxprune.cli import run
 
     images = np.zeros((8, 32, 32, 3), np.uint8)
     few = data.Dataset(images, np.arange(8, dtype=np.int32), tuple("abcdefghij"), name="few", split="train")
@@ -210,6 +211,7 @@ def test_a_full_disk_in_training_is_one_line(here, net, capsys, monkeypatch):
 
 @pytest.mark.parametrize("moment", ["before write", "before fsync", "before rename"])
 def test_sigterm_is_one_line_and_leaves_nothing_unfinished(here, moment, capsys, monkeypatch):
+    from jaxprune.files import disk
 
     sent = []
 
@@ -235,6 +237,8 @@ def test_sigterm_is_one_line_and_leaves_nothing_unfinished(here, moment, capsys,
 def test_sigterm_in_a_callback_of_the_garbage_collector_ends_the_command_too(here, monkeypatch, capsys):
     import gc
     import time
+
+    from jaxprune.cli import doctor
 
     sent = []
 

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import textwrap
 
-from jaxprune.files import disk
-
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
@@ -20,6 +18,8 @@ class Stopped(Exception):
 @contextlib.contextmanager
 def stop_at(number, how="exception"):
     """Stops the program at the `number`-th moment, by an exception or as SIGKILL does; yields the moments seen."""
+    from jaxprune.files import disk
+
     seen, original = [], disk.moment
 
     def moment(name, path):
