@@ -1,9 +1,12 @@
 """Calibration, accuracy and robustness metrics: jitted, vmappable, mergeable, exact at the edges.
 
 Every metric takes `outputs` (probabilities `[batch, classes]`, or logits with `from_logits=True`), then labels, and
-optional `weights` (a mask, for instance), so that padding never counts.
+optional `weights` (a mask, for instance), so that padding never counts. An eager call refuses values that mean
+something else (percentages, logits as probabilities, labels outside of the classes); a traced one cannot see values:
+`check_inputs` looks at them before.
 """
 
+from jaxprune.metrics.adapters import clu_metric, nnx_metric
 from jaxprune.metrics.agreement import (
     modal_prediction,
     per_class_accuracy,
@@ -13,6 +16,7 @@ from jaxprune.metrics.agreement import (
 )
 from jaxprune.metrics.binning import CalibrationBins, binned_calibration_error
 from jaxprune.metrics.calibration import (
+    average_calibration_error,
     debiased_calibration_error,
     expected_calibration_error,
     kolmogorov_smirnov_calibration_error,
@@ -21,13 +25,21 @@ from jaxprune.metrics.calibration import (
     signed_calibration_gap,
 )
 from jaxprune.metrics.checks import check_inputs
-from jaxprune.metrics.classification import accuracy, brier_score, entropy, negative_log_likelihood, top_k_accuracy
+from jaxprune.metrics.classification import (
+    accuracy,
+    brier_score,
+    entropy,
+    negative_log_likelihood,
+    top_k_accuracy,
+    top_label_brier_score,
+)
 from jaxprune.metrics.classwise import (
     BrierDecomposition,
     ClasswiseCalibrationBins,
     adaptive_calibration_error,
     brier_decomposition,
     classwise_calibration_error,
+    debiased_classwise_calibration_error,
 )
 from jaxprune.metrics.examples import ExampleStatistics, example_statistics, summarize_examples
 from jaxprune.metrics.intervals import wilson_interval
@@ -73,6 +85,7 @@ __all__ = [
     "adaptive_calibration_error",
     "adjust_p_values",
     "area_under_risk_coverage",
+    "average_calibration_error",
     "binned_calibration_error",
     "bootstrap",
     "bootstrap_difference",
@@ -82,8 +95,10 @@ __all__ = [
     "category_means",
     "check_inputs",
     "classwise_calibration_error",
+    "clu_metric",
     "corruption_error",
     "debiased_calibration_error",
+    "debiased_classwise_calibration_error",
     "distinguishable",
     "entropy",
     "example_statistics",
@@ -95,6 +110,7 @@ __all__ = [
     "mean_corruption_error",
     "modal_prediction",
     "negative_log_likelihood",
+    "nnx_metric",
     "noise_floor",
     "overconfidence_error",
     "per_class_accuracy",
@@ -110,5 +126,6 @@ __all__ = [
     "smooth_calibration_error",
     "summarize_examples",
     "top_k_accuracy",
+    "top_label_brier_score",
     "wilson_interval",
 ]

@@ -1,9 +1,8 @@
 """Does the pruned model still do what the dense one did? Beyond mean accuracy: per image and per class.
 
-Predictions are class indices, as in `ExampleStatistics.prediction`.
+Predictions are class indices, as in `ExampleStatistics.prediction`. An eager call refuses labels and predictions
+outside of `num_classes`; a traced one cannot see them, and counts them in no class.
 """
-
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +10,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprune.metrics._arguments import Scalar, as_integers, as_weights, check_positive
+from jaxprune.metrics._checked import checked
 from jaxprune.metrics._sums import weighted_mean
 
 
-@jax.jit
+@checked()
 def prediction_churn(
     predictions: ArrayLike, reference_predictions: ArrayLike, *, weights: ArrayLike | None = None
 ) -> Scalar:
@@ -32,7 +32,7 @@ def prediction_churn(
     return weighted_mean(differs, as_weights(weights, batch))
 
 
-@partial(jax.jit, static_argnames="num_classes")
+@checked(static_argnames="num_classes")
 def per_class_accuracy(
     predictions: ArrayLike, labels: ArrayLike, *, num_classes: int, weights: ArrayLike | None = None
 ) -> Float[Array, " classes"]:
@@ -53,7 +53,7 @@ def per_class_accuracy(
     return correct / mass
 
 
-@partial(jax.jit, static_argnames="num_classes")
+@checked(static_argnames="num_classes")
 def per_class_accuracy_change(
     predictions: ArrayLike,
     reference_predictions: ArrayLike,
@@ -76,7 +76,7 @@ def per_class_accuracy_change(
     )
 
 
-@partial(jax.jit, static_argnames="num_classes")
+@checked(static_argnames="num_classes")
 def modal_prediction(predictions: ArrayLike, *, num_classes: int) -> Int[Array, " batch"]:
     """Returns the class that most of the models predict for each example, from `[models, batch]`; of equals the first.
 
@@ -89,7 +89,7 @@ def modal_prediction(predictions: ArrayLike, *, num_classes: int) -> Int[Array, 
     return votes.argmax(axis=-1).astype(jnp.int32)
 
 
-@partial(jax.jit, static_argnames="num_classes")
+@checked(static_argnames="num_classes")
 def pruning_identified_exemplars(
     predictions: ArrayLike, reference_predictions: ArrayLike, *, num_classes: int
 ) -> Bool[Array, " batch"]:

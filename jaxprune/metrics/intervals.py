@@ -1,15 +1,14 @@
 """Intervals that need no resampling."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxprune.metrics._arguments import as_float
+from jaxprune.metrics._checked import checked
 
 
-@partial(jax.jit, static_argnames="level")
+@checked(static_argnames="level")
 def wilson_interval(
     num_correct: ArrayLike, num_examples: ArrayLike, *, level: float = 0.95
 ) -> tuple[jax.Array, jax.Array]:
@@ -18,7 +17,8 @@ def wilson_interval(
     $$\frac{p + z^2 / 2n \pm z \sqrt{p (1 - p) / n + z^2 / 4n^2}}{1 + z^2 / n}$$
 
     Unlike p plus or minus z standard errors it stays in [0, 1] and keeps its coverage near 0 and 1 (Wilson 1927; Brown,
-    Cai & DasGupta 2001). Raises `ValueError` unless `level` is between 0 and 1. No examples give NaN.
+    Cai & DasGupta 2001). Raises `ValueError` unless `level` is between 0 and 1, and, eagerly, for negative numbers or
+    more correct ones than there are. No examples give NaN.
 
     >>> low, high = wilson_interval(95, 100)
     >>> round(low.item(), 4), round(high.item(), 4)
@@ -36,5 +36,5 @@ def wilson_interval(
 
 def check_level(level: float) -> None:
     """Raises `ValueError` unless `level` is a probability strictly between 0 and 1."""
-    if not 0 < level < 1:
+    if not isinstance(level, int | float) or not 0 < level < 1:
         raise ValueError(f"level must be strictly between 0 and 1, for instance 0.95, got {level!r}")

@@ -1,25 +1,26 @@
 """Which of many differences are real: p-values of a whole grid, corrected for there being many."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from jaxprune.metrics._arguments import as_float, check_option
+from jaxprune.metrics._checked import checked
 from jaxprune.metrics.intervals import check_level
 
 CORRECTIONS = ("holm", "benjamini_hochberg")
 
 
-@partial(jax.jit, static_argnames="method")
+@checked(static_argnames="method")
 def adjust_p_values(p_values: ArrayLike, *, method: str = "holm") -> Float[Array, "..."]:
     """Returns p-values corrected for the number of them, in the shape given; compare each with the level wanted.
 
     `method="holm"` bounds the probability of even one false claim in the grid (Holm 1979); `"benjamini_hochberg"` the
     expected fraction of false ones among the claims (Benjamini & Hochberg 1995), for independent or positively
     dependent tests. NaN (a comparison that could not be made) stays NaN and does not count.
+
+    Raises `ValueError` for an unknown method, and, eagerly, for p-values outside [0, 1].
 
     Bootstrap p-values are at least 2 / (num_samples + 1): for a grid of m comparisons take num_samples well above
     2 m / level, or nothing can be found with "holm".
@@ -45,7 +46,7 @@ def adjust_p_values(p_values: ArrayLike, *, method: str = "holm") -> Float[Array
     return jnp.zeros_like(flat).at[order].set(adjusted).reshape(p_values.shape)
 
 
-@partial(jax.jit, static_argnames=("method", "level"))
+@checked(static_argnames=("method", "level"))
 def distinguishable(p_values: ArrayLike, *, method: str = "holm", level: float = 0.05) -> Bool[Array, "..."]:
     """Returns which differences are distinguishable from zero at `level`, the multiplicity of the grid handled.
 

@@ -64,10 +64,12 @@ def test_the_report_agrees_with_the_oracles(oracles):
             "negative_log_likelihood",
             "signed_calibration_gap",
             "smooth_calibration_error",
+            "top_label_brier_score",
         )
     }
     expected |= {
         "adaptive_equal_mass_6": oracles.adaptive_calibration_error(*arguments, num_bins=6),
+        "debiased_classwise_equal_mass_6": oracles.debiased_classwise_calibration_error(*arguments, num_bins=6),
         "classwise_equal_width_6": oracles.classwise_calibration_error(*arguments, num_bins=6),
         "mean_confidence": oracles.mean(confidence, case.weights),
     }
@@ -76,6 +78,7 @@ def test_the_report_agrees_with_the_oracles(oracles):
         expected |= {
             f"ece_{binning}_6": oracles.expected_calibration_error(*arguments, **options),
             f"ece_l2_{binning}_6": oracles.expected_calibration_error(*arguments, norm="l2", **options),
+            f"ece_average_{binning}_6": oracles.average_calibration_error(*arguments, **options),
             f"ece_max_{binning}_6": oracles.maximum_calibration_error(*arguments, **options),
             f"debiased_{binning}_6": oracles.debiased_calibration_error(*arguments, **options),
             f"overconfidence_{binning}_6": oracles.overconfidence_error(*arguments, **options),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxprune import metrics
-from jaxprune.metrics.binning import equal_mass_index, equal_width_index
+from jaxprune.metrics._segments import equal_mass_index, equal_width_index
 
 
 @pytest.mark.parametrize("num_bins", [1, 2, 3, 7, 10, 15, 30, 49, 64, 100, 1000])
