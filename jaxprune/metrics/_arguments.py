@@ -1,4 +1,4 @@
-"""Checks of the static facts of arguments: ranks, shapes, dtypes, and the names of options.
+"""Checks of the static facts of arrays: ranks, shapes and dtypes.
 
 They cost nothing at run time, since they run while JAX traces. What needs the values is in `_values.py`.
 """
@@ -6,9 +6,6 @@ They cost nothing at run time, since they run while JAX traces. What needs the v
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
-
-BINNINGS = ("equal_width", "equal_mass")
-NORMS = ("l1", "l2", "max", "average")
 
 Outputs = Float[Array, "batch classes"]
 Labels = Int[Array, " batch"]
@@ -87,27 +84,3 @@ def as_outcomes(correct: ArrayLike, batch: int) -> Outcomes:
     """Returns what came true, `[batch]`: booleans as they are, numbers as floats."""
     floats = as_per_example("correct", correct, batch)
     return jnp.asarray(correct) if jnp.asarray(correct).dtype == bool else floats
-
-
-def check_option(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raises `ValueError` unless `value` is one of the `allowed` names."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-
-
-def check_threshold(threshold: float) -> None:
-    """Raises `ValueError` unless `threshold` is a probability."""
-    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be a probability in [0, 1], got {threshold!r}")
-
-
-def check_positive(name: str, value: int) -> None:
-    """Raises `ValueError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-
-
-def check_bins(num_bins: int, binning: str) -> None:
-    """Raises `ValueError` unless there is at least one bin, of a known kind."""
-    check_positive("num_bins", num_bins)
-    check_option("binning", binning, BINNINGS)

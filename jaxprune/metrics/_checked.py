@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprune.metrics._values import CLASSES, NAMES, PER_EXAMPLE, SMALL, any_bad, describe, findings
+from jaxprune.metrics._values import CLASSES, NAMES, PER_EXAMPLE, describe, findings
 
+SMALL = 1 << 16  # elements; up to here NumPy is quicker than a compiled program, and compiles nothing
 INT32 = np.iinfo(np.int32)
 
 
@@ -68,15 +70,27 @@ def refuse_values(arguments: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     scores = arrays.get("outputs", arrays.get("logits"))
     num_classes = arguments.get("num_classes") if scores is None else scores.shape[1]
+    num_classes = num_classes if isinstance(num_classes, int) and num_classes > 0 else None
     looked_at = {name: values for name, values in arrays.items() if name != "outputs" or not from_logits}
     with jax.ensure_compile_time_eval():
         if all(values.size <= SMALL and _is_here(values) for values in looked_at.values()):
             looked_at = jax.device_get(looked_at)
         else:
             looked_at = {name: _placed(name, values) for name, values in looked_at.items()}
-        if any_bad(looked_at, num_classes):
+        if _any_bad(looked_at, num_classes):
             _raise(looked_at, num_classes)
     return {name: values for name, values in (arrays | looked_at).items() if _is_news(values, arguments.get(name))}
+
+
+def _any_bad(arguments: dict[str, Any], num_classes: int | None) -> bool:
+    if all(isinstance(values, np.ndarray) for values in arguments.values()):
+        return any(finding.bad.any() for finding in findings(arguments, num_classes))
+    return bool(jax.device_get(_any_bad_compiled(arguments, num_classes=num_classes)))
+
+
+@functools.partial(jax.jit, static_argnames="num_classes")
+def _any_bad_compiled(arguments, num_classes):
+    return functools.reduce(operator.or_, (finding.bad.any() for finding in findings(arguments, num_classes)))
 
 
 def _raise(arguments: dict[str, Any], num_classes: int | None) -> None:

@@ -2,9 +2,6 @@
 
 from typing import Any, NoReturn
 
-import jax
-import numpy as np
-
 
 def merge_sum(accumulator: Any, other: Any) -> Any:
     """Returns `accumulator.merge(other)`; adds to 0, so that `sum(parts)` works. Raises `TypeError` for other types."""
@@ -49,7 +46,9 @@ def _short(value: Any) -> str:
         return "{" + ", ".join(f"{name!r}: {_short(x)}" for name, x in value.items()) + "}"
     if isinstance(value, tuple | list):
         return "(" + ", ".join(map(_short, value)) + ")"
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        shown = value.size == 1 and value.ndim == 0 and not isinstance(value, jax.core.Tracer)
-        return f"{value.item():.6g}" if shown else f"{value.dtype}{list(value.shape)}"
-    return repr(value)
+    if not hasattr(value, "dtype"):
+        return repr(value)
+    try:
+        return f"{value.item():.6g}"
+    except (AttributeError, TypeError, ValueError):  # many numbers, or one that is not known yet
+        return f"{value.dtype}{list(value.shape)}"

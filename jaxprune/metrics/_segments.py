@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxprune.metrics._arguments import Outcomes, PerExample
-
-COMPARE_ALL_UP_TO = 64  # bins; above it a binary search beats comparing with every edge
+from jaxprune.metrics.edges import equal_width_bins
 
 
 class Segments(NamedTuple):
@@ -29,7 +27,7 @@ def assign_bins(
 ) -> tuple[PerExample, Outcomes, PerExample | None, Segments]:
     """Returns the rows, sorted where the binning needs it, and the segment of each."""
     if binning == "equal_width":
-        return confidence, correct, weights, Segments(equal_width_index(confidence, num_bins))
+        return confidence, correct, weights, Segments(equal_width_bins(confidence, num_bins=num_bins))
     if weights is None:
         confidence, correct = jax.lax.sort((confidence, correct), num_keys=1, is_stable=True)
         return confidence, correct, None, equal_mass_segments(confidence, jnp.asarray(confidence.size), num_bins)
@@ -37,21 +35,6 @@ def assign_bins(
     confidence = jnp.where(weights == 0, jnp.inf, confidence)
     confidence, correct, weights = jax.lax.sort((confidence, correct, weights), num_keys=1, is_stable=True)
     return confidence, correct, weights, equal_mass_segments(confidence, (weights != 0).sum(), num_bins)
-
-
-def equal_width_edges(num_bins: int) -> np.ndarray:
-    """Returns the `num_bins + 1` edges k / bins, in float64."""
-    return np.arange(num_bins + 1) / num_bins
-
-
-def equal_width_index(confidence: PerExample, num_bins: int) -> Int[Array, " batch"]:
-    """Returns bin k for confidences in [k / bins, (k + 1) / bins), both ends of the last bin included.
-
-    The edges are float32(k / bins), compared and not multiplied, so that a confidence equal to an edge is right of it.
-    """
-    edges = equal_width_edges(num_bins)[1:-1].astype(confidence.dtype)
-    method = "compare_all" if num_bins <= COMPARE_ALL_UP_TO else "scan_unrolled"
-    return jnp.searchsorted(edges, confidence, side="right", method=method).astype(jnp.int32)
 
 
 def equal_mass_index(rank: Int[Array, " batch"], size: Int[Array, ""], num_bins: int) -> Int[Array, " batch"]:

@@ -5,16 +5,12 @@ makes the result NaN, which is seen. Rows of weight 0 may hold anything.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 TOLERANCE = 1e-2  # of probabilities and of their sums: a softmax computed in bfloat16 leaves 1 by 0.004
 ROUNDING = 1e-5  # of frequencies in float32, relative for counts that are made of them
-SMALL = 1 << 16  # elements; up to here NumPy is quicker than a compiled program, and compiles nothing
 
 # name -> least, largest, what is wrong beyond them, what to do
 RANGES = {
@@ -79,13 +75,6 @@ def undefined(outputs: np.ndarray, weights: np.ndarray, *, from_logits: bool) ->
     yield Finding("outputs", bad & (weights != 0), "rows have NaN or infinite outputs", cure)
 
 
-def any_bad(arguments: Mapping[str, Any], num_classes: int | None) -> bool:
-    """Returns whether anything is found, by one program where the arrays are large."""
-    if all(isinstance(values, np.ndarray) for values in arguments.values()):
-        return any(finding.bad.any() for finding in findings(arguments, num_classes))
-    return bool(jax.device_get(_any_bad(arguments, num_classes=num_classes)))
-
-
 def describe(found: Finding, arguments: Mapping[str, Any]) -> str:
     """Returns how many values are wrong, the first of them, and what to do; all arrays are NumPy's."""
     bad = found.bad
@@ -104,16 +93,8 @@ def describe(found: Finding, arguments: Mapping[str, Any]) -> str:
     return f"{bad.sum()} of {bad.size} {found.words} (first: {where}{shown}); {found.cure}"
 
 
-@partial(jax.jit, static_argnames="num_classes")
-def _any_bad(arguments, num_classes):
-    result = False
-    for finding in findings(arguments, num_classes):
-        result |= finding.bad.any()
-    return result
-
-
 def _not_probabilities(outputs, counts) -> Finding:
-    outputs = outputs.astype(jnp.promote_types(outputs.dtype, np.float32))
+    outputs = outputs.astype(np.float32) if outputs.dtype.itemsize < 4 else outputs
     # No largest value is needed: what is not negative and sums to 1 is at most 1.
     least, total = outputs.min(axis=1), outputs.sum(axis=1)
     bad = counts & ((least < -TOLERANCE) | (abs(total - 1) > TOLERANCE))

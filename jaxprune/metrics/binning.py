@@ -9,7 +9,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxprune.metrics._arguments import (
-    NORMS,
     Outcomes,
     PerExample,
     Scalar,
@@ -18,14 +17,12 @@ from jaxprune.metrics._arguments import (
     as_outputs,
     as_per_example,
     as_weights,
-    check_bins,
-    check_option,
-    check_positive,
 )
 from jaxprune.metrics._checked import checked
 from jaxprune.metrics._operators import check_alike, merge_sum, refuse_product
+from jaxprune.metrics._options import NORMS, check_bins, check_option, check_positive
 from jaxprune.metrics._rows import top_label
-from jaxprune.metrics._segments import Segments, assign_bins, equal_width_index
+from jaxprune.metrics._segments import Segments, assign_bins
 from jaxprune.metrics._sums import (
     COARSE,
     COARSE_SEGMENTS,
@@ -43,6 +40,7 @@ from jaxprune.metrics._sums import (
     undefined_if_full,
     weighted,
 )
+from jaxprune.metrics.edges import equal_width_bins
 
 
 class CalibrationBins(NamedTuple):
@@ -92,7 +90,7 @@ class CalibrationBins(NamedTuple):
         confidence = as_per_example("confidence", confidence)
         correct = as_outcomes(correct, confidence.shape[0])
         weights = as_weights(weights, confidence.shape[0])
-        index = equal_width_index(confidence, self.count.shape[0])
+        index = equal_width_bins(confidence, num_bins=self.count.shape[0])
         return self.merge(fill_bins(confidence, correct, weights, Segments(index), self.count.shape[0]))
 
     @jax.jit

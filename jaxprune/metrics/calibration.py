@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxprune.metrics._arguments import Scalar, check_bins
+from jaxprune.metrics._arguments import Scalar
 from jaxprune.metrics._checked import checked
+from jaxprune.metrics._options import check_bins
 from jaxprune.metrics._rows import top_label_arguments, where_defined
 from jaxprune.metrics._sums import weighted, weighted_mean
 from jaxprune.metrics.binning import (

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxprune.metrics._arguments import Scalar, as_integers, as_outputs, as_weights, check_positive
+from jaxprune.metrics._arguments import Scalar, as_integers, as_outputs, as_weights
 from jaxprune.metrics._checked import checked
+from jaxprune.metrics._options import check_positive
 from jaxprune.metrics._rows import (
     at_label,
     log_loss,

@@ -8,22 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxprune.metrics._arguments import (
-    NORMS,
-    Labels,
-    Outputs,
-    PerExample,
-    Scalar,
-    as_integers,
-    as_outputs,
-    as_weights,
-    check_bins,
-    check_option,
-    check_positive,
-    check_threshold,
-)
+from jaxprune.metrics._arguments import Labels, Outputs, PerExample, Scalar, as_integers, as_outputs, as_weights
 from jaxprune.metrics._checked import checked
 from jaxprune.metrics._operators import check_alike, merge_sum, refuse_arithmetic, refuse_product
+from jaxprune.metrics._options import NORMS, check_bins, check_option, check_positive, check_threshold
 from jaxprune.metrics._rows import squared_loss
 from jaxprune.metrics._sums import refuse_full, undefined_if_full, weighted_mean
 from jaxprune.metrics.binning import (

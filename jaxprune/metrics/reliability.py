@@ -6,13 +6,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxprune.metrics._arguments import check_bins
 from jaxprune.metrics._checked import checked
 from jaxprune.metrics._operators import refuse_arithmetic
+from jaxprune.metrics._options import check_bins
 from jaxprune.metrics._rows import top_label_arguments
-from jaxprune.metrics._segments import assign_bins, equal_width_edges
+from jaxprune.metrics._segments import assign_bins
 from jaxprune.metrics._sums import refuse_full
 from jaxprune.metrics.binning import CalibrationBins, fill_bins
+from jaxprune.metrics.edges import equal_width_edges
 
 
 class ReliabilityDiagram(NamedTuple):

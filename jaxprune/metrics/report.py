@@ -2,8 +2,9 @@
 
 from jax.typing import ArrayLike
 
-from jaxprune.metrics._arguments import BINNINGS, Scalar, check_positive
+from jaxprune.metrics._arguments import Scalar
 from jaxprune.metrics._checked import checked
+from jaxprune.metrics._options import BINNINGS, check_positive
 from jaxprune.metrics._rows import top_label_arguments
 from jaxprune.metrics._sums import weighted_mean
 from jaxprune.metrics.binning import bins_of, calibration_error_of, debiased_error_of, overconfidence_error_of

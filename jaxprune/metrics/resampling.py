@@ -9,20 +9,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from jaxprune.metrics._arguments import (
-    NORMS,
-    Scalar,
-    as_per_example,
-    as_weights,
-    check_bins,
-    check_option,
-    check_positive,
-)
+from jaxprune.metrics._arguments import Scalar, as_per_example, as_weights
 from jaxprune.metrics._checked import checked, refuse_arguments
 from jaxprune.metrics._operators import refuse_arithmetic, short_repr
+from jaxprune.metrics._options import NORMS, check_bins, check_level, check_option, check_positive
 from jaxprune.metrics._segments import assign_bins
 from jaxprune.metrics.binning import calibration_error_of, fill_bins
-from jaxprune.metrics.intervals import check_level
 
 
 class Bootstrap(NamedTuple):

@@ -205,6 +205,15 @@ def smooth_calibration_error(probs, labels, weights=None, bandwidth=None):
     return smoothed_norm(confidence, residual, bandwidth)
 
 
+def in_sixteenths(probs):
+    """Returns positive multiples of 1/16 near the probabilities, which sum to 1 too (the largest remainders go up)."""
+    classes = probs.shape[1]
+    units = probs.astype(np.float64) * (16 - classes)
+    missing = 16 - classes - np.floor(units).sum(axis=1)
+    rank = np.argsort(np.argsort(np.floor(units) - units, axis=1, kind="stable"), axis=1)
+    return ((np.floor(units) + (rank < missing[:, None]) + 1) / 16).astype(np.float32)
+
+
 def problem(seed, size=60, classes=5, sharpness=2.0):
     """Returns float32 logits, float32 probabilities, labels that follow them loosely, and weights with some zeros.
 
@@ -215,7 +224,7 @@ def problem(seed, size=60, classes=5, sharpness=2.0):
     probs = softmax(logits).astype(np.float32)
     labels = np.where(rng.random(size) < 0.6, probs.argmax(axis=1), rng.integers(0, classes, size)).astype(np.int32)
     if seed % 2:
-        probs = (np.round(probs * 14) + 1).astype(np.float32) / 16
+        probs = in_sixteenths(probs)
     mask = (rng.random(size) < 0.8).astype(np.float32)
     mask[0] = 1
     weights = (mask * rng.random(size)).astype(np.float32)

@@ -13,7 +13,7 @@ from jaxprune import metrics
 KEY = jax.random.key(0)
 SIZE = 60
 # What takes images has one of these among its parameters.
-PER_IMAGE = {"outputs", "logits", "confidence", "predictions", "statistics", "arrays"}
+PER_IMAGE = {"outputs", "logits", "confidence", "correct", "predictions", "statistics", "arrays"}
 
 
 def metric(name, **options):
@@ -121,6 +121,18 @@ CALLS = {
             ).estimate
         ),
     ),
+    "McNemar": (
+        "mcnemar_test",
+        lambda case, weights: metrics.mcnemar_test(
+            case.probs.argmax(axis=1) == case.labels, reference(case).argmax(axis=1) == case.labels
+        ),
+    ),
+    "sums of bins": (
+        "calibration_bin_sums",
+        lambda case, weights: metrics.calibration_bin_sums(
+            case.probs.max(axis=1), case.probs.argmax(axis=1) == case.labels
+        ),
+    ),
     "temperature": (
         "fit_temperature",
         lambda case, weights: metrics.fit_temperature(np.log(case.probs), case.labels, weights=weights),
@@ -132,7 +144,13 @@ CALLS = {
 }
 ITERATIVE = {"temperature": 1e-3, "vector scaling": 2e-2}  # their last steps are of the size of float32's rounding
 # One result per image, in the order of the images, and a check that returns nothing.
-PER_IMAGE_RESULTS = {"example_statistics", "modal_prediction", "pruning_identified_exemplars", "check_inputs"}
+PER_IMAGE_RESULTS = {
+    "check_inputs",
+    "equal_width_bins",
+    "example_statistics",
+    "modal_prediction",
+    "pruning_identified_exemplars",
+}
 
 
 def test_every_export_that_takes_images_is_here():
