@@ -20,7 +20,9 @@ from jaxprune import models, pruning
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="vgg16_bn", choices=models.MODELS, metavar="MODEL")
-    parser.add_argument("--method", default="filter_l1", choices=sorted({*pruning.STRUCTURED_METHODS} - {"taylor"}))
+    methods = pruning.METHODS.items()
+    without_images = [name for name, method in methods if method.removes_channels and "images" not in method.needs]
+    parser.add_argument("--method", default="filter_l1", choices=sorted(without_images))
     parser.add_argument("--sparsity", type=float, default=0.5, help="fraction of the channels of the method's layers")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=20)

@@ -1,19 +1,23 @@
 """The command line: `jaxprune run | report | evaluate | compare | prune | corrupt | doctor`.
 
-Bad input ends with one line on standard error and exit code 2; finished work stays.
+Bad input ends with one line on standard error and exit code 2; SIGTERM with one line and 143. Finished work stays.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
-import json
 import os
 import pathlib
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+_AGAIN_S = 0.02
+_KEPT = "finished parts are kept, the same command continues"
 TRACEBACK_VARIABLE = "JAXPRUNE_TRACEBACK"
 _USAGE = """usage: jaxprune COMMAND ...
 
@@ -39,12 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
     if command not in COMMANDS:
         return _complain(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
     try:
-        with warnings.catch_warnings():
+        with _terminable(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return COMMANDS[command](rest) or EXIT_OK
     except KeyboardInterrupt:
-        sys.stderr.write("\njaxprune: interrupted; finished parts are kept, the same command continues\n")
+        sys.stderr.write(f"\njaxprune: interrupted; {_KEPT}\n")
         return EXIT_INTERRUPTED
+    except _Terminated:
+        return _complain(f"terminated; {_KEPT}", EXIT_TERMINATED)
     except SystemExit as error:
         # Training that SIGTERM stopped says where it goes on; argument parsing has said what it had to.
         if isinstance(error, _loaded("jaxprune.training", "Interrupted")):
@@ -59,6 +65,41 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         return _complain(str(error) or repr(error))
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came; raised where the program was, so that temporary files are deleted on the way out."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM raise `_Terminated` for the length of the block; training has its own way to stop meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number, frame):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+        raise _Terminated(EXIT_TERMINATED)
+
+    def hook(unraisable):
+        """Sends the signal again if it came in a callback of the garbage collector, where Python drops exceptions."""
+        if unraisable.exc_type is not _Terminated:
+            previous_hook(unraisable)
+            return
+        signal.signal(signal.SIGTERM, terminate)
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+
+    previous, previous_hook = signal.signal(signal.SIGTERM, terminate), sys.unraisablehook
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = previous_hook
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
 
 
 def _loaded(module: str, name: str):
@@ -88,11 +129,24 @@ def _parse(kind: type, command: str, arguments: list[str], **defaults):
     return tyro.cli(kind, prog=f"jaxprune {command}", args=arguments, **options)
 
 
+def _renamed(arguments: list[str], names: dict[str, str]) -> list[str]:
+    """Returns the arguments with the present names of options whose former ones still work, with a warning."""
+    renamed = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        option = option.replace("_", "-")
+        if option in names:
+            _show_warning(f"{option} is called {names[option]} now, and will go in a later release")
+            argument = names[option] + equals + value
+        renamed.append(argument)
+    return renamed
+
+
 def _run(arguments: list[str]) -> None:
     from etils import epath
     from tyro.conf import Positional
 
-    from jaxprune import distributed
+    from jaxprune import distributed, files
     from jaxprune.study import StudyConfig, unfinished
     from jaxprune.study import run as run_study
 
@@ -102,7 +156,7 @@ def _run(arguments: list[str]) -> None:
 
         config: Positional[str] = "CONFIG.py"
         """A Python file with get_config(), or the name of a configuration that came with jaxprune, such as digits."""
-        out: str = ""
+        out: str | None = None
         """The run folder; by default runs/ and the name of the configuration file."""
         shard: str = "1/1"
         """i/n runs every n-th (seed, arm) pair from the i-th: n jobs that share a run folder complete the study."""
@@ -124,7 +178,7 @@ def _run(arguments: list[str]) -> None:
         )
     default = {"study": _load_config(named)} if named else {}
     parsed = _parse(Run, "run", arguments, **default)
-    out = epath.Path(parsed.out or f"runs/{epath.Path(parsed.config).stem}")
+    out = files.named(f"runs/{epath.Path(parsed.config).stem}" if parsed.out is None else parsed.out, what="run folder")
     if parsed.dry_run:
         _print_plan(parsed.study, out)
         return
@@ -327,14 +381,18 @@ class _TorchOptions:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mean, std):
+def _load_classifier(path: str, options: _TorchOptions, **known):
+    return _load_checkpoint(path, options, **known).classifier
+
+
+def _load_checkpoint(path: str, options: _TorchOptions, *, num_classes: int, mean, std):
     from jaxprune import checkpoints, models
 
     if os.path.isdir(path):
-        return checkpoints.load(path).classifier
+        return checkpoints.load(path)
     if path.endswith(".safetensors"):
-        return checkpoints.load_safetensors(path).classifier
-    return models.from_torch(
+        return checkpoints.load_safetensors(path)
+    classifier = models.from_torch(
         path,
         name=options.model,
         num_classes=num_classes,
@@ -342,6 +400,7 @@ def _load_classifier(path: str, options: _TorchOptions, *, num_classes: int, mea
         std=options.std or std,
         **options.architecture(),
     )
+    return checkpoints.Checkpoint(classifier, None, {})
 
 
 @dataclasses.dataclass
@@ -375,17 +434,11 @@ class _TestSetOptions:
         return {"corrupted": found}, 1 + len(found)
 
 
-_ROWS_FILE, _PROVENANCE_FILE, _EXAMPLES_DIR = "rows.jsonl", "evaluation.json", "examples"
-_EVALUATION_FORMAT_VERSION = 1
-
-
 def _evaluate(arguments: list[str]) -> None:
-    from etils import epath
     from tyro.conf import OmitArgPrefixes, Positional
 
     from jaxprune import evaluation
-    from jaxprune.corruptions import CORRUPTIONS
-    from jaxprune.study import provenance
+    from jaxprune.evaluation import folder
 
     @dataclasses.dataclass
     class Evaluate:
@@ -401,60 +454,66 @@ def _evaluate(arguments: list[str]) -> None:
         """Also write every image's confidence, prediction and losses into the folder examples of --out."""
         batch_size: int = evaluation.BATCH_SIZE
         """Images per step."""
-        compute_dtype: str = "float32"
+        precision: str = "float32"
         """float32, or bfloat16 for weights and activations of that type."""
         torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
-    options = _parse(Evaluate, "evaluate", arguments)
+    options = _parse(Evaluate, "evaluate", _renamed(arguments, {"--compute-dtype": "--precision"}))
     if not options.checkpoints:
         raise ValueError("jaxprune evaluate needs a checkpoint first, such as: jaxprune evaluate net.pt --dataset NAME")
     if options.keep_examples and options.out is None:
         raise ValueError("--keep-examples needs --out DIR, the folder to write into")
-    out = None if options.out is None else epath.Path(options.out)
-    if out is not None and (out / _ROWS_FILE).exists():
-        raise ValueError(f"{out / _ROWS_FILE} exists already; give --out a new folder, or delete it")
+    out = None if options.out is None else folder.check(options.out)
+    with folder.held(out) if out is not None else contextlib.nullcontext():
+        _evaluate_into(out, options, shlex.join(["jaxprune", "evaluate", *arguments]))
+
+
+def _evaluate_into(out, options, command: str) -> None:
+    """Evaluates, prints the tables and, unless `out` is None, writes into that folder, which is held."""
+    from jaxprune import evaluation, files
+    from jaxprune.corruptions import CORRUPTIONS
+    from jaxprune.evaluation import folder
+    from jaxprune.study import provenance
+
     selection, num_sets = options.test_sets.select(tuple(CORRUPTIONS), options.data.limit)
     dataset = options.data.load()
     paths = dict(zip(_checkpoint_names(options.checkpoints), options.checkpoints, strict=True))
     known = {"num_classes": dataset.num_classes, "mean": dataset.mean, "std": dataset.std}
     classifiers = {name: _load_classifier(path, options.torch, **known) for name, path in paths.items()}
+    record, claimed = {}, contextlib.nullcontext()
     if out is not None:
-        about = {
-            "format_version": _EVALUATION_FORMAT_VERSION,
-            "command": shlex.join(["jaxprune", "evaluate", *arguments]),
+        record = {
+            "command": command,
             **provenance.about_here(),
             "dataset": {"name": dataset.name, "split": dataset.split, "num_images": len(dataset)},
             "corrupted": options.test_sets.corrupted,
             "seed": None if options.test_sets.corrupted else options.test_sets.seed,
-            "precision": options.compute_dtype,
+            "precision": options.precision,
             "batch_size": options.batch_size,
-            "checkpoints": {
-                name: {"path": path, "sha256": provenance.content_sha256(path)} for name, path in paths.items()
-            },
+            "checkpoints": {name: {"path": path, "sha256": files.checksum_of(path)} for name, path in paths.items()},
         }
+        claimed = folder.claimed(out, record)
     rows = []
-    _with_progress(
-        lambda on_progress: rows.extend(
-            evaluation.evaluate(
-                classifiers,
-                dataset,
-                **selection,
-                batch_size=options.batch_size,
-                compute_dtype=options.compute_dtype,
-                keep_examples=out / _EXAMPLES_DIR if options.keep_examples else None,
-                on_test_set=_counter(on_progress, num_sets),
+    with claimed:
+        _with_progress(
+            lambda on_progress: rows.extend(
+                evaluation.evaluate(
+                    classifiers,
+                    dataset,
+                    **selection,
+                    batch_size=options.batch_size,
+                    precision=options.precision,
+                    keep_examples=out / folder.EXAMPLES_FOLDER if options.keep_examples else None,
+                    on_test_set=_counter(on_progress, num_sets),
+                )
             )
         )
-    )
-    if out is not None:
-        provenance.write_atomically(out / _PROVENANCE_FILE, json.dumps(about, indent=2) + "\n")
-        # Last: where there are rows, everything else is there.
-        provenance.write_atomically(out / _ROWS_FILE, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-    for name, path in paths.items():
-        of_this = [row for row in rows if row["classifier"] == name]
-        _print_rows(of_this, f"{path} on {len(dataset)} {dataset.split} images of {dataset.name}")
-    if out is not None:
-        sys.stdout.write(f"rows: {out / _ROWS_FILE}\n")
+        for name, path in paths.items():
+            of_this = [row for row in rows if row["classifier"] == name]
+            _print_rows(of_this, f"{path} on {len(dataset)} {dataset.split} images of {dataset.name}")
+        if out is not None:
+            folder.finish(out, record, rows)
+            sys.stdout.write(f"rows: {out / folder.ROWS_FILE}\n")
 
 
 def _checkpoint_names(paths: tuple[str, ...]) -> list[str]:
@@ -518,19 +577,22 @@ def _prune(arguments: list[str]) -> None:
         """Prune a model and save it, with its masks or physically smaller; no fine-tuning."""
 
         checkpoint: Positional[str]
-        """A PyTorch .pt file, a .safetensors file or a folder that jaxprune saved."""
+        """A PyTorch .pt file, a .safetensors file or a folder that jaxprune saved; what its masks took stays away."""
         sparsity: float
         """The fraction to remove, in [0, 1): of the convolution weights, or of the channels of the chosen layers."""
         out: str
         """The folder to write: a checkpoint that every jaxprune command reads."""
         method: str = "weight"
         """A method of pruning.METHODS, such as weight, random, filter_l1, slimming or channel_random."""
+        filter_fn: str | None = None
+        """Methods that remove weights: from which parameters, a name in pruning.FILTERS such as kernels, which takes
+        linear and attention layers too. By default from the kernels of 2-D convolutions."""
         layers: tuple[str, ...] | None = None
         """Methods that remove channels: channel groups, or one word: study, all. By default the method's own choice."""
         round_to: int = 1
         """Methods that remove channels: keep a multiple of so many in each layer, such as 8."""
         export: str | None = None
-        """Also write the pruned model as StableHLO into this file, which runs without jaxprune."""
+        """Also write the pruned model as StableHLO into this file, which runs without jaxprune; replaces only such."""
         seed: int = 0
         """Of methods that draw."""
         num_classes: int = 10
@@ -538,40 +600,75 @@ def _prune(arguments: list[str]) -> None:
         torch: OmitArgPrefixes[_TorchOptions] = dataclasses.field(default_factory=_TorchOptions)
 
     options = _parse(Prune, "prune", arguments)
-    if os.path.exists(options.out):
-        raise ValueError(f"{options.out} exists already; give --out a new folder, or delete it")
+    _check_prune_outputs(options.checkpoint, options.out, options.export)
     import jax
 
     from jaxprune import checkpoints, data, models, pruning
 
-    dense = _load_classifier(
+    method = pruning.find_method(options.method)
+    if "images" in method.needs:
+        raise ValueError(
+            f"method {options.method!r} needs training images, which this command has none of; use it in a study, or "
+            "pruning.prune in Python"
+        )
+    dense, earlier_masks, _ = _load_checkpoint(
         options.checkpoint,
         options.torch,
         num_classes=options.num_classes,
         mean=data.CIFAR10_MEAN,
         std=data.CIFAR10_STD,
     )
-    structured = options.method in pruning.STRUCTURED_METHODS
-    choice = {}
-    if structured:
-        layers = options.layers
-        choice = {"layers": layers[0] if layers and len(layers) == 1 else layers, "round_to": options.round_to}
-    elif options.layers or options.round_to != 1:
+    layers = options.layers[0] if options.layers and len(options.layers) == 1 else options.layers
+    if method.removes_channels and options.filter_fn is not None:
         raise ValueError(
-            f"--layers and --round-to are for methods that remove channels ({', '.join(pruning.STRUCTURED_METHODS)}), "
-            f"not for {options.method!r}"
+            f"--filter-fn is for methods that remove weights ({pruning.methods_with('filter_fn')}), not for "
+            f"{options.method!r}"
         )
+    if not method.removes_channels and (layers or options.round_to != 1):
+        raise ValueError(
+            f"--layers and --round-to are for methods that remove channels ({pruning.methods_with('layers')}), not for "
+            f"{options.method!r}"
+        )
+    if method.removes_channels:
+        choice = {"layers": layers, "round_to": options.round_to}
+    else:
+        choice = {"filter_fn": options.filter_fn}
     key = jax.random.key(options.seed)
     sparse, masks = pruning.prune(dense, method=options.method, sparsity=options.sparsity, key=key, **choice)
-    if structured:
+    if earlier_masks is not None:
+        # What was pruned stays pruned; masks of single weights keep channels from being taken out, as `compact` says.
+        masks = pruning.intersect_masks(masks, earlier_masks)
+        sparse = sparse.replace(params=pruning.mask_params(sparse.params, masks))
+    note = "Masks make no forward pass faster"
+    if method.removes_channels:
         sparse, masks = pruning.compact(sparse, masks), None
-    metadata = {"method": options.method, "sparsity": options.sparsity, "seed": options.seed}
-    checkpoints.save(options.out, sparse, masks=masks, metadata=metadata | {"source": options.checkpoint})
-    note = "The channels are gone, the network is smaller" if structured else "Masks make no forward pass faster"
+        smaller = sum(leaf.size for leaf in jax.tree.leaves(sparse.params))
+        is_smaller = smaller < sum(leaf.size for leaf in jax.tree.leaves(dense.params))
+        note = "The channels are gone, the network is smaller" if is_smaller else "No channel is gone"
+    metadata = {"method": pruning.canonical_name(options.method), "sparsity": options.sparsity, "seed": options.seed}
+    metadata["source"] = options.checkpoint
+    checkpoints.save(options.out, sparse, masks=masks, metadata=metadata, replace=False)
     sys.stdout.write(f"{pruning.summarize(sparse, masks, before=dense)}\n{note}. Saved: {options.out}\n")
-    if options.export:
+    if options.export is not None:
         models.export_stablehlo(options.export, sparse)
         sys.stdout.write(f"exported: {options.export}\n")
+
+
+def _check_prune_outputs(checkpoint: str, out: str, export: str | None) -> None:
+    """Raises a ValueError or an OSError if what `prune` will write would replace something, or lie in one another."""
+    from jaxprune import files
+
+    files.check_output(out, what="checkpoint folder")
+    pairs = [("--out", out, "the checkpoint that is read", checkpoint)]
+    if export is not None:
+        from jaxprune.models.export import check_export_path
+
+        check_export_path(export)
+        pairs += [("--export", export, *pairs[0][2:]), ("--export", export, "--out", out)]
+        pairs += [("--out", out, "--export", export)]
+    for option, path, where, folder in pairs:
+        if pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise ValueError(f"{option} {path} lies in {where}, {folder}; give another path")
 
 
 def _print_rows(rows: list[dict], title: str) -> None:
@@ -607,9 +704,9 @@ def _corrupt(arguments: list[str]) -> None:
         dataset: str = "digits"
         """A data set name, such as cifar10 or digits."""
         out: str | None = None
-        """The folder to write; what is there already is kept."""
+        """The folder to write; what this command wrote there already is kept, anything else refused."""
         preview: str | None = None
-        """Draw one image under every corruption and severity into this file instead."""
+        """Draw one image under every corruption and severity into this file instead; replaces another preview only."""
         names: tuple[str, ...] | None = None
         """Corruptions; by default the 15 common ones, for a preview all."""
         severities: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -636,9 +733,14 @@ def _corrupt(arguments: list[str]) -> None:
         raise ValueError("jaxprune corrupt needs either --out DIR (write images) or --preview FILE.png (draw one)")
     import jax
 
-    from jaxprune import corrupted_sets, data, evaluation
+    from jaxprune import corrupted_sets, data, evaluation, files
 
-    default = COMMON_CORRUPTIONS if options.out else CORRUPTIONS
+    where = (
+        files.check_folder(options.out, what="folder of corrupted images")
+        if options.preview is None
+        else files.named(options.preview, what="gallery")
+    )
+    default = COMMON_CORRUPTIONS if options.preview is None else CORRUPTIONS
     names = tuple(options.names or default)
     evaluation.check_corruptions(names, options.severities)
     how = {
@@ -647,11 +749,11 @@ def _corrupt(arguments: list[str]) -> None:
         "frost_textures": FrostTextures.from_name(options.frost_textures),
     }
     source = {"name": options.dataset, "split": options.split, "data_dir": options.data_dir}
-    if options.preview:
-        where = corrupted_sets.draw_gallery(
+    if options.preview is not None:
+        corrupted_sets.draw_gallery(
             jax.random.key(options.seed),
             _image_file(options.image) if options.image else _image_of(source, options.index),
-            options.preview,
+            where,
             names=names,
             severities=options.severities,
             **how,
@@ -662,7 +764,7 @@ def _corrupt(arguments: list[str]) -> None:
     num_sets = len(names) * len(options.severities)
     _with_progress(
         lambda on_progress: corrupted_sets.write(
-            options.out,
+            where,
             dataset,
             seed=options.seed,
             names=names,
@@ -671,7 +773,7 @@ def _corrupt(arguments: list[str]) -> None:
             on_test_set=_counter(on_progress, num_sets),
         )
     )
-    sys.stdout.write(f"corrupted images: {options.out}\n")
+    sys.stdout.write(f"corrupted images: {where}\n")
 
 
 def _image_of(source: dict, index: int):
@@ -685,13 +787,10 @@ def _image_of(source: dict, index: int):
 
 def _image_file(path: str):
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
 
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no image that Pillow can read; give a PNG or JPEG file") from error
+    from jaxprune import image_files
+
+    return np.asarray(image_files.read_rgb(path))
 
 
 def _doctor(arguments: list[str]) -> int:

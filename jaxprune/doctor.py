@@ -153,14 +153,18 @@ def _data(data_dir: str | None) -> Finding:
 
 def _prepared(folder: epath.Path) -> str:
     """Returns a prepared set as name and version, empty if the folder holds none; says if it cannot be read here."""
-    infos = sorted([*folder.glob("*/dataset_info.json"), *folder.glob("*/*/dataset_info.json")])
+    # Not by patterns: a folder's own name may have brackets in it.
+    places = [place for place in folder.iterdir() if place.is_dir()]
+    places += [deeper for place in places for deeper in place.iterdir()]
+    infos = sorted(info for place in places if (info := place / "dataset_info.json").exists())
     if not infos:
         return ""
     try:
-        form = json.loads(infos[-1].read_text()).get("fileFormat", "tfrecord")
-    except ValueError:
+        about = json.loads(infos[-1].read_text())
+        forms = [about.get("fileFormat", "tfrecord"), *about.get("alternativeFileFormats", ())]
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return f"{folder.name} (damaged)"
-    unreadable = "" if form == _READABLE_FORMAT else f" ({form}: only TensorFlow reads it)"
+    unreadable = "" if _READABLE_FORMAT in forms else f" ({forms[0]}: only TensorFlow reads it)"
     return f"{folder.name} {infos[-1].parent.name}{unreadable}"
 
 

@@ -52,8 +52,10 @@ BAD_INPUT = {
         ["corrupt", "--preview", "x.png", "--index", "500"],
         "--index 500 is not in the test split of digits",
     ),
-    "no image": (["corrupt", "--preview", "x.png", "--image", "README.md"], "README.md is no image"),
+    "no image": (["corrupt", "--preview", "x.png", "--image", "README.md"], "README.md cannot be read as an image"),
     "no run": (["report", "/nonexistent"], "/nonexistent"),
+    "empty run folder": (["run", "configs/digits.py", "--out", ""], "the path of the run folder is ''; give a name"),
+    "empty run folder to report": (["report", ""], "the path of the run folder is ''; give a name"),
 }
 
 
@@ -161,6 +163,22 @@ def test_prune_writes_a_checkpoint_with_masks(saved, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+def test_prune_takes_the_filter_that_its_messages_advise(saved, tmp_path, capsys):
+    out = tmp_path / "sparse"
+    assert cli.main(["prune", str(saved), "--sparsity", "0.75", "--filter-fn", "kernels", "--out", str(out)]) == 0
+    assert "Masks cover " in capsys.readouterr().out
+    shapes = [mask.ndim for mask in jax.tree.leaves(checkpoints.load(out).masks)]
+    assert (shapes.count(2), set(shapes)) == (1, {2, 4})
+
+
+def test_prune_says_when_no_channel_is_gone(saved, tmp_path, capsys):
+    arguments = ["--method", "filter_l1", "--sparsity", "0", "--out", str(tmp_path / "same")]
+    assert cli.main(["prune", str(saved), *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "No channel is gone. Saved" in printed
+    assert "smaller" not in printed
+
+
 def test_prune_removes_channels_and_exports_the_smaller_network(saved, tmp_path, capsys):
     out, exported = tmp_path / "small", tmp_path / "small.stablehlo"
     arguments = ["--method", "filter_l1", "--sparsity", "0.5", "--round-to", "2", "--out", out, "--export", exported]
@@ -194,6 +212,10 @@ def test_a_warning_is_one_line(saved, tmp_path):
         (["--sparsity", "0.5", "--method", "wait"], "unknown pruning method 'wait'"),
         (["--sparsity", "0.5", "--layers", "study"], "--layers and --round-to are for methods that remove channels"),
         (["--sparsity", "0.5", "--method", "slimming", "--layers", "conv7"], "no layers 'conv7'"),
+        (["--sparsity", "0.5", "--method", "filter_l1", "--round-to", "1000"], "round_to=1000 keeps every channel"),
+        (["--sparsity", "0.5", "--method", "taylor"], "needs training images, which this command has none of"),
+        (["--sparsity", "0.5", "--method", "slimming", "--filter-fn", "kernels"], "--filter-fn is for methods that"),
+        (["--sparsity", "0.5", "--filter-fn", "convolutions"], "unknown filter_fn 'convolutions'; give one of conv_k"),
     ],
 )
 def test_prune_refuses_what_it_cannot_do(saved, tmp_path, options, message, capsys):

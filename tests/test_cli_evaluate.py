@@ -96,9 +96,9 @@ def test_existing_rows_are_refused_before_anything_is_read(tmp_path, capsys):
 
 def test_a_failed_evaluation_leaves_no_rows(saved, tmp_path, capsys):
     out = tmp_path / "out"
-    wrong = ("--compute-dtype", "float8", "--corruptions")
+    wrong = ("--precision", "float8", "--corruptions")
     assert command("evaluate", saved / "one", *DIGITS, *wrong, "--out", out) == 2
-    assert "unknown compute_dtype 'float8'; known: float32, bfloat16" in capsys.readouterr().err
+    assert "unknown precision 'float8'; known: float32, bfloat16" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -117,12 +117,13 @@ def test_a_folder_of_corrupted_images_is_read_instead_of_generating(saved, corru
     assert (provenance["corrupted"], provenance["seed"]) == (str(corrupted), None)
 
 
-def test_corruptions_and_severities_select_from_a_folder(saved, corrupted, tmp_path):
+def test_corruptions_and_severities_select_from_a_folder(saved, corrupted, tmp_path, capsys):
     chosen = ("--corrupted", corrupted, "--corruptions", "pixelate", "--severities", "5")
-    bfloat16 = ("--compute-dtype", "bfloat16")
+    bfloat16 = ("--compute-dtype", "bfloat16")  # the former name
     assert command("evaluate", saved / "one", *DIGITS, *chosen, *bfloat16, "--out", tmp_path / "one") == 0
     found = [(row["corruption"], row["severity"], row["precision"]) for row in rows_of(tmp_path / "one")]
     assert found == [("clean", 0, "bfloat16"), ("pixelate", 5, "bfloat16")]
+    assert "warning: --compute-dtype is called --precision now" in capsys.readouterr().err
     nothing = ("--corrupted", corrupted, "--corruptions")
     assert command("evaluate", saved / "one", *DIGITS, *nothing, "--out", tmp_path / "none") == 0
     assert [row["corruption"] for row in rows_of(tmp_path / "none")] == ["clean"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxprune import checkpoints, corruptions, data, evaluation, metrics, models, pruning
+from jaxprune import checkpoints, corruptions, data, evaluation, metrics, models, pruning, study
 
 TEXT = (pathlib.Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
 
@@ -26,7 +26,10 @@ def run_recipe(title):
 @pytest.fixture(autouse=True)
 def tables():
     """Gives the tables back as they were."""
-    kept = [(table, dict(table)) for table in (corruptions.CORRUPTIONS, models.MODELS, pruning.ALGORITHM_REGISTRY)]
+    kept = [
+        (table, dict(table))
+        for table in (corruptions.CORRUPTIONS, models.MODELS, pruning.ALGORITHM_REGISTRY, pruning.METHODS)
+    ]
     yield
     for table, content in kept:
         table.clear()
@@ -66,14 +69,17 @@ def test_a_criterion():
     config = {"algorithm": "centered", "dist_type": "uniform", "sparsity": 0.5}
     with pytest.raises(ValueError, match="centered"):
         pruning.create_updater_from_config(config)
-    pruner = run_recipe("Add a pruning criterion")["pruner"]
-    assert type(pruning.create_updater_from_config(config)) is type(pruner)
+    centered = run_recipe("Add a pruning criterion")["CenteredMagnitudePruning"]
+    pruner = pruning.create_updater_from_config(config | {"filter_fn": pruning.conv_kernels})
+    assert type(pruner) is centered
     # The mean is 5: 5 and 5 lie on it, 6 and 4 next to it, of which the first stays.
     params = {"conv": {"kernel": jnp.array([0.0, 5.0, 6.0, 10.0, 4.0, 5.0]).reshape(1, 1, 2, 3)}}
     masks = pruner.instant_sparsify(params)[1]
     assert masks["conv"]["kernel"].ravel().tolist() == [1, 0, 1, 1, 0, 0]
     net = models.create("resnet8", num_classes=2, key=jax.random.key(0), stage_widths=(4, 4, 4))
-    sparse, masks = pruning.prune(net, method=pruner)
+    sparse, masks = pruning.prune(net, method="centered", sparsity=0.5)
+    jax.tree.map(np.testing.assert_array_equal, masks, pruning.prune(net, method=pruner)[1])
+    study.check(study.StudyConfig(methods=("centered",)))
     kernel, mask = sparse.params["conv"]["kernel"], masks["conv"]["kernel"]
     assert mask.sum() == mask.size // 2
     assert (kernel[mask == 0] == 0).all()

@@ -115,7 +115,7 @@ def test_folders_that_are_not_cifar_c_are_refused(tmp_path, labels, images, mess
 
 
 def test_missing_names_and_severities_and_pickles_are_refused(tmp_path, test_set):
-    with pytest.raises(FileNotFoundError, match="it holds no corrupted images"):
+    with pytest.raises(FileNotFoundError, match="absent holds no corrupted images: there is no such folder"):
         data.load_cifar_c(tmp_path / "absent", name="fog", severity=1)
     write_official(tmp_path, np.tile([3, 8, 8, 0], 5))
     with pytest.raises(FileNotFoundError, match=r"holds no frost.npy .*it holds fog"):
@@ -136,3 +136,106 @@ def test_the_command_writes_a_folder_and_a_preview(tmp_path, capsys):
     assert cli.main([*common, "--preview", str(picture), "--index", "3"]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert str(picture) in capsys.readouterr().out
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "contrast.npy", "frost.npy"])
+def test_arrays_that_another_program_wrote_are_kept(tmp_path, test_set, name):
+    np.save(tmp_path / name, np.arange(3))
+    before = files_of(tmp_path)
+    with pytest.raises(FileExistsError, match=rf"{name} exists already, and no jaxprune.json beside it says"):
+        corrupted_sets.write(tmp_path, test_set, seed=1, names=("contrast",), severities=(1,))
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"3", b"\xff\xfe{", b"[" * 100_000])
+def test_a_damaged_manifest_is_refused_in_one_line(tmp_path, test_set, content):
+    (tmp_path / "jaxprune.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"jaxprune\.json is damaged .*; choose another folder") as caught:
+        corrupted_sets.write(tmp_path, test_set, seed=1, names=("contrast",), severities=(1,))
+    assert "\n" not in str(caught.value)
+    assert files_of(tmp_path) == {"jaxprune.json": content}
+
+
+def test_a_manifest_that_lacks_a_key_is_of_another_kind(tmp_path, test_set):
+    (tmp_path / "jaxprune.json").write_text('{"version": 1}')
+    with pytest.raises(ValueError, match="holds corrupted images of another kind .*None there"):
+        corrupted_sets.write(tmp_path, test_set, seed=1, names=("contrast",), severities=(1,))
+
+
+DAMAGED_ARRAYS = {
+    "empty": lambda content: b"",
+    "cut short": lambda content: content[:-7],
+    "longer": lambda content: content + b"\0",
+    "a header cut short": lambda content: content[:40],
+    "another shape": lambda content: content.replace(b"(4, 32, 32, 3)", b"(4, 32, 16, 6)"),
+    "another type": lambda content: content.replace(b"|u1", b"|i1"),
+    "no array": lambda content: b"P" + content[1:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_ARRAYS)
+def test_a_damaged_array_is_not_taken_for_a_finished_one_and_the_cure_helps(tmp_path, test_set, damage):
+    def write():
+        return corrupted_sets.write(tmp_path, test_set.take(4), seed=1, names=("contrast",), severities=(1,))
+
+    write()
+    path = tmp_path / "contrast.npy"
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGED_ARRAYS[damage](whole))
+    assert path.read_bytes() != whole
+    with pytest.raises(ValueError, match=r"contrast\.npy is damaged .*; delete that file, and the same call writes it"):
+        write()
+    path.unlink()
+    write()
+    assert path.read_bytes() == whole
+
+
+def test_labels_of_other_images_are_not_taken_for_these(tmp_path, test_set):
+    few = test_set.take(4)
+    corrupted_sets.write(tmp_path, few, seed=1, names=(), severities=(1,))
+    np.save(tmp_path / "labels.npy", np.int64(few.labels[::-1].copy() + 1))
+    with pytest.raises(ValueError, match=r"labels\.npy is damaged \(other values than those of the data set\)"):
+        corrupted_sets.write(tmp_path, few, seed=1, names=(), severities=(1,))
+
+
+@pytest.mark.parametrize("option", ["--out", "--preview"])
+def test_an_empty_path_is_refused_and_nothing_is_written(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["corrupt", "--names", "contrast", "--severities", "1", "--limit", "2", option, ""]) == 2
+    assert "is ''; give a name (is a shell variable unset?)" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg", "eps", "jpg"])
+def test_a_picture_that_is_there_is_replaced_only_if_it_was_drawn_here(tmp_path, test_set, kind):
+    def draw(path, **options):
+        return corrupted_sets.draw_gallery(jax.random.key(0), test_set.images[0], path, severities=(1,), **options)
+
+    draw(tmp_path / f"ours.{kind}", names=("contrast",))
+    first = (tmp_path / f"ours.{kind}").read_bytes()
+    if kind == "jpg":  # a format that cannot say who wrote it
+        with pytest.raises(FileExistsError, match="exists already and is no gallery that jaxprune wrote"):
+            draw(tmp_path / "ours.jpg", names=("brightness",))
+        assert (tmp_path / "ours.jpg").read_bytes() == first
+    else:
+        draw(tmp_path / f"ours.{kind}", names=("brightness",))
+        assert (tmp_path / f"ours.{kind}").read_bytes() != first
+    from PIL import Image
+
+    photograph = tmp_path / f"photograph.{kind}"
+    Image.new("RGB", (8, 8)).save(photograph, format="PNG")
+    before = photograph.read_bytes()
+    with pytest.raises(FileExistsError, match="exists already and is no gallery that jaxprune wrote; give another"):
+        draw(photograph, names=("contrast",))
+    assert photograph.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {f"ours.{kind}", photograph.name}
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path, test_set):
+    with pytest.raises(ValueError, match=r"no pictures can be written as \.xyz; known: .*png"):
+        corrupted_sets.draw_gallery(jax.random.key(0), test_set.images[0], tmp_path / "deep" / "picture.xyz", names=())
+    assert not list(tmp_path.iterdir())

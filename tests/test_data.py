@@ -94,6 +94,53 @@ def test_a_dataset_checks_its_arrays():
         data.Dataset(images, labels, ("a", "b"), mean=(0.5,))
 
 
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i4", ">u2")
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_labels_may_be_integers_of_any_type(tmp_path, dtype):
+    images, labels = np.zeros((4, 4, 4, 3), np.uint8), np.array([2, 0, 1, 2], dtype)
+    np.savez(tmp_path / "set.npz", images=images, labels=labels)
+    np.save(tmp_path / "fog.npy", np.tile(images, (5, 1, 1, 1)))
+    np.save(tmp_path / "labels.npy", np.tile(labels, 5))
+    for load in (
+        lambda: data.load_npz(tmp_path / "set.npz"),
+        lambda: data.load_cifar_c(tmp_path, name="fog", severity=3),
+        lambda: data.Dataset(images, labels, ("a", "b", "c")),
+    ):
+        try:
+            found = load().labels
+        except OverflowError as error:
+            found = np.array(str(error))
+        assert found.tolist() == [2, 0, 1, 2]
+        assert found.dtype == np.dtype(np.int32)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros(4), np.zeros(4, bool), np.array(list("0120")), np.array([0, 1, 2, 0], object), ["0"] * 4]
+)
+def test_labels_that_are_no_integers_are_refused(tmp_path, labels):
+    images = np.zeros((4, 4, 4, 3), np.uint8)
+    with pytest.raises(TypeError, match="give one integer per image"):
+        data.Dataset(images, labels, ("a", "b", "c"))
+    if np.asarray(labels).dtype == object:
+        return
+    np.savez(tmp_path / "set.npz", images=images, labels=labels)
+    with pytest.raises(TypeError, match="give one integer per image"):
+        data.load_npz(tmp_path / "set.npz")
+    np.save(tmp_path / "fog.npy", np.tile(images, (5, 1, 1, 1)))
+    np.save(tmp_path / "labels.npy", np.tile(labels, 5))
+    with pytest.raises(ValueError, match="expected integers"):
+        data.load_cifar_c(tmp_path, name="fog", severity=3)
+
+
+def test_labels_are_never_cut_to_32_bits(tmp_path):
+    np.save(tmp_path / "fog.npy", np.zeros((10, 4, 4, 3), np.uint8))
+    np.save(tmp_path / "labels.npy", np.tile([2**32, 2**32 + 1], 5))
+    with pytest.raises(ValueError, match="labels run from 4294967296 to 4294967297"):
+        data.load_cifar_c(tmp_path, name="fog", severity=1, class_names=("a", "b"))
+
+
 @pytest.mark.parametrize("name", ["crop", "crop_and_flip"])
 def test_augmentation_moves_pixels_and_invents_none(name):
     images = data.load("digits", split="train", limit=32).images

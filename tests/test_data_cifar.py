@@ -378,6 +378,27 @@ def test_pickles_made_to_exhaust_or_confuse_the_reader_are_refused(content):
         read_python2_pickle(content)
 
 
+def nested_lists(depth):
+    """A list that holds ten times a list that holds ten times ..., each written once and remembered."""
+    if depth == 0:
+        return b"K\x01q\x00"
+    again = b"h" + bytes([depth - 1])
+    return b"]q" + bytes([depth]) + b"(" + nested_lists(depth - 1) + again * 9 + b"e"
+
+
+@pytest.mark.parametrize(
+    "labels", [nested_lists(12), b"](K\x01\x88e", b"](K\x01K\x02\x85e", b"](\x8a\x09" + b"\1" * 9 + b"K\x01e"]
+)
+def test_labels_that_are_no_flat_list_of_integers_are_refused(tmp_path, labels):
+    # Nested, they are 10^12 labels for NumPy, in 300 bytes.
+    pixels = Python2Pickler()
+    pixels.write(channels_first_rows(make_images(0, 2)))
+    content = b"\x80\x02}(U\x06labels" + labels + b"U\x04data" + pixels.out.getvalue() + b"u."
+    write({"cifar-10-batches-py/test_batch": content}, tmp_path)
+    with pytest.raises(ValueError, match="test_batch cannot be read .* labels are not one integer per image"):
+        data.load("cifar10", split="test", data_dir=tmp_path, verify=False)
+
+
 def test_a_memo_index_costs_no_memory():
     # Python's own unpickler makes a table of 2^32 entries here.
     assert read_python2_pickle(b"\x80\x02}r\xff\xff\xff\xff.") == {}

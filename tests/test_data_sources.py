@@ -1,7 +1,7 @@
 """TFDS sets (written here without TensorFlow), CIFAR-C folders, image folders, .npz files, validation splits."""
 
 import io
-import json
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -12,79 +12,9 @@ from PIL import Image
 
 from jaxprune import data
 from jaxprune.data import cifar, corrupted_folder
+from tests.data.prepared import make_images, records_of, write_tfds
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-def make_images(seed, count, size=32):
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
-
-
-def png(image):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def write_tfds(folder, name, examples, classes, *, version="1.0.0", file_format="array_record"):
-    """Writes a prepared TFDS set: `examples` is {split: [{"image": uint8 array, "label": int, ...}]}.
-
-    The array_record files hold serialized tf.train.Example messages with PNG images, as TFDS writes them; `classes`
-    is {label key: class names or their number}.
-    """
-    from array_record.python import array_record_module
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    folder = folder / name / version
-    folder.mkdir(parents=True)
-    short = name.split("/")[0]
-    package = "tensorflow_datasets.core.features"
-    features = {
-        "image": {
-            "pythonClassName": f"{package}.image_feature.Image",
-            "image": {"dtype": "uint8", "encodingFormat": "png", "shape": {"dimensions": ["-1", "-1", "3"]}},
-        }
-    }
-    for key, names in classes.items():
-        number = names if isinstance(names, int) else len(names)
-        features[key] = {
-            "pythonClassName": f"{package}.class_label_feature.ClassLabel",
-            "classLabel": {"numClasses": str(number)},
-        }
-        if not isinstance(names, int):
-            (folder / f"{key}.labels.txt").write_text("\n".join(names) + "\n")
-    structure = {"pythonClassName": f"{package}.features_dict.FeaturesDict", "featuresDict": {"features": features}}
-    (folder / "features.json").write_text(json.dumps(structure))
-    splits = []
-    for split, records in examples.items():
-        path = folder / f"{short}-{split}.array_record-00000-of-00001"
-        writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
-        for record in records:
-            example = tf_example_pb2.Example()
-            for key, value in record.items():
-                feature = example.features.feature[key]
-                if key == "image":
-                    feature.bytes_list.value.append(png(value))
-                else:
-                    feature.int64_list.value.append(value)
-            writer.write(example.SerializeToString())
-        writer.close()
-        splits.append(
-            {
-                "name": split,
-                "numBytes": "1",
-                "shardLengths": [str(len(records))],
-                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-            }
-        )
-    info = {"name": short, "version": version, "fileFormat": file_format, "moduleName": "tests", "splits": splits}
-    (folder / "dataset_info.json").write_text(json.dumps(info))
-
-
-def records_of(images, **labels):
-    return [
-        {"image": image, **{key: int(values[i]) for key, values in labels.items()}} for i, image in enumerate(images)
-    ]
 
 
 def test_cifar100_is_read_from_tfds_with_fine_or_coarse_labels(tmp_path):
@@ -375,6 +305,145 @@ def test_bad_npz_files_are_refused(tmp_path):
         archive.writestr("images.npy", b"nonsense")
     with pytest.raises(ValueError, match=r"is no complete .npz file|lacks"):
         data.load_npz(path)
+
+
+def test_channels_first_are_told_from_wrong_channels(tmp_path):
+    np.savez(tmp_path / "set.npz", images=np.zeros((6, 3, 32, 32), np.uint8), labels=np.arange(6))
+    with pytest.raises(ValueError, match=r"look like \[N, C, H, W\]: give images.transpose\(0, 2, 3, 1\)"):
+        data.load_npz(tmp_path / "set.npz")
+    with pytest.raises(TypeError, match="look like"):
+        data.Dataset(np.zeros((6, 3, 32, 32), np.float32), np.arange(6), tuple("abcdef"))
+
+
+@pytest.mark.parametrize("first", [200_000, 10**8, 2**40])
+def test_labels_that_are_identifiers_cost_no_memory(tmp_path, first):
+    labels = np.arange(6) + first
+    np.savez(tmp_path / "set.npz", images=np.zeros((6, 4, 4, 3), np.uint8), labels=labels)
+    np.save(tmp_path / "fog.npy", np.zeros((30, 4, 4, 3), np.uint8))
+    np.save(tmp_path / "labels.npy", np.tile(labels, 5))
+    for load in (
+        lambda: data.load_npz(tmp_path / "set.npz"),
+        lambda: data.load_cifar_c(tmp_path, name="fog", severity=1),
+    ):
+        tracemalloc.start()
+        try:
+            message = ""
+            try:
+                load()
+            except (ValueError, MemoryError) as error:
+                message = str(error)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 2**21, f"{peak / 2**20:.0f} MiB"
+        assert f"labels up to {first + 5}, as identifiers are" in message
+
+
+def header_of(shape, descr="|u1"):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": descr, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def npz_of(path, *, images=None, labels=None, class_names=None, method=zipfile.ZIP_STORED):
+    def array(values):
+        buffer = io.BytesIO()
+        np.save(buffer, values)
+        return buffer.getvalue()
+
+    images = array(np.zeros((4, 5, 5, 3), np.uint8)) if images is None else images
+    labels = array(np.arange(4)) if labels is None else labels
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in (("images", images), ("labels", labels), ("class_names", class_names)):
+            if content is not None:
+                archive.writestr(f"{name}.npy", content)
+
+
+HUGE = 10**12
+HOSTILE_NPZ = {
+    "an array larger than the file": {"images": header_of((HUGE, 32, 32, 3))},
+    "labels larger than the file": {"labels": header_of((HUGE,), "<i8")},
+    "texts of no letters": {"class_names": header_of((HUGE,), "<U0")},
+    "images of no bytes": {"images": header_of((HUGE, 1, 1), "|V0")},
+    "an array with more behind it": {"images": header_of((4, 5, 5, 3)) + bytes(301)},
+    "a header that is no literal": {"images": b"\x93NUMPY\1\0\x10\0" + b"__import__('os')"},
+    "a header of brackets": {"images": b"\x93NUMPY\1\0\x88\x13" + b"(" * 5000},
+    "bzip2": {"method": zipfile.ZIP_BZIP2},
+    "lzma": {"method": zipfile.ZIP_LZMA},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_NPZ)
+def test_hostile_npz_files_end_in_one_line_and_take_no_memory(tmp_path, name):
+    path = tmp_path / "set.npz"
+    npz_of(path, **HOSTILE_NPZ[name])
+    with pytest.raises(ValueError, match=r"set.npz is no complete .npz file of plain arrays") as error:
+        data.load_npz(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["method", "encrypted", "size"])
+def test_archives_of_an_unknown_kind_are_refused(tmp_path, field):
+    path = tmp_path / "set.npz"
+    npz_of(path)
+    content = bytearray(path.read_bytes())
+    for start, signature in ((content.index(b"PK\1\2"), 8), (0, 6)):
+        if field == "method":
+            content[start + signature + 2 : start + signature + 4] = (99).to_bytes(2, "little")
+        elif field == "encrypted":
+            content[start + signature] |= 1
+        else:
+            content[start + signature + 16 : start + signature + 20] = (2**31 - 1).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"set.npz is no complete .npz file of plain arrays"):
+        data.load_npz(path)
+
+
+def test_compressed_and_fortran_ordered_arrays_are_read(tmp_path):
+    images = np.asfortranarray(make_images(0, 4, 5))
+    np.savez_compressed(tmp_path / "set.npz", images=images, labels=np.arange(4, dtype=">i2"), class_names=list("abcd"))
+    loaded = data.load_npz(tmp_path / "set.npz")
+    np.testing.assert_array_equal(loaded.images, images)
+    assert (loaded.labels.tolist(), loaded.class_names) == ([0, 1, 2, 3], ("a", "b", "c", "d"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "[]",
+        "3",
+        '{"severities": 3}',
+        '{"severities": []}',
+        '{"severities": [1, 1]}',
+        '{"severities": [1, 9]}',
+        '{"severities": [1.0]}',
+        '{"severities": ["1"]}',
+        '{"class_names": "ab"}',
+        '{"class_names": [1, 2]}',
+    ],
+)
+def test_a_damaged_description_of_a_corrupted_folder_is_named(tmp_path, text):
+    np.save(tmp_path / "fog.npy", make_images(2, 5 * 4))
+    np.save(tmp_path / "labels.npy", np.tile([0, 1, 2, 3], 5))
+    (tmp_path / "jaxprune.json").write_text(text)
+    for read in (
+        lambda: data.corrupted_folder_contents(tmp_path),
+        lambda: data.load_cifar_c(tmp_path, name="fog", severity=1),
+    ):
+        with pytest.raises(ValueError, match=r"jaxprune.json is damaged \(.*copy it again") as error:
+            read()
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content", [header_of((HUGE, 32, 32, 3)), b"PK\3\4", b"", b"\x93NUMPY\1\0\x88\x13" + b"(" * 5000]
+)
+def test_arrays_of_a_corrupted_folder_that_are_none_are_named(tmp_path, content):
+    (tmp_path / "fog.npy").write_bytes(content)
+    np.save(tmp_path / "labels.npy", np.tile([0, 1, 2, 3], 5))
+    with pytest.raises(ValueError, match=r"fog.npy is no complete .npy file"):
+        data.load_cifar_c(tmp_path, name="fog", severity=1)
 
 
 @given(

@@ -3,7 +3,6 @@
 import itertools
 import subprocess
 import sys
-import types
 import zlib
 
 import jax
@@ -14,6 +13,7 @@ from PIL import Image
 
 from jaxprune import data, evaluation, models, training
 from jaxprune.data import stream
+from tests.data.prepared import write_tfds
 
 COUNT, SIDE = 23, 4
 pytest.importorskip("grain")
@@ -125,17 +125,28 @@ def test_tfds_sets_are_streamed_and_resized(shared):
     np.testing.assert_array_equal(next(iter(full.batches(batch_size=8))).images, whole.images)
 
 
-def test_greyscale_tfds_images_become_rgb(tmp_path, monkeypatch):
-    # A stand-in for the source that TFDS opens.
-    class Source(list):
-        dataset_info = types.SimpleNamespace(features={"label": types.SimpleNamespace(names=["a", "b"])})
-
-    grey = np.arange(36, dtype=np.uint8).reshape(6, 6, 1)
-    (tmp_path / "grey").mkdir()
-    monkeypatch.setattr(stream.tfds_source, "open_source", lambda *_, **__: Source([{"image": grey, "label": 1}]))
+def test_greyscale_tfds_images_become_rgb(tmp_path):
+    grey = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    write_tfds(tmp_path, "grey", {"train": [{"image": grey, "label": 1}]}, {"label": ["a", "b"]})
     (batch,) = take(data.stream_tfds("grey", split="train", image_size=6, data_dir=tmp_path))
-    np.testing.assert_array_equal(batch.images[0], np.repeat(grey, 3, axis=2))
+    np.testing.assert_array_equal(batch.images[0], np.repeat(grey[..., None], 3, axis=2))
     assert batch.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("label", [1.7, "1", True, np.float32(1), np.array([1]), None])
+def test_a_label_that_is_no_integer_is_refused(label):
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    made = stream.StreamedDataset(lambda index: (image, label), 3, SIDE, ("a", "b"))
+    with pytest.raises(TypeError, match="has the label .*; give an integer"):
+        take(made)
+
+
+@pytest.mark.parametrize("label", [2**40, -1])
+def test_a_label_that_no_class_can_have_is_refused(label):
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    made = stream.StreamedDataset(lambda index: (image, label), 3, SIDE, ("a", "b"))
+    with pytest.raises(ValueError, match="has the label .*; classes count from 0"):
+        take(made)
 
 
 def test_streams_refuse_what_they_cannot_do(folder, streamed, tmp_path):

@@ -81,7 +81,7 @@ def test_progress_is_reported_for_every_test_set(networks, test_set):
         ({"corruptions": ("fogg",)}, "unknown corruption 'fogg'; known: "),
         ({"severities": (0,)}, "severity 0 is outside 1..5"),
         ({"model_axis": "pmap"}, "unknown model_axis 'pmap'; known: 'loop', 'vmap'"),
-        ({"compute_dtype": "float64"}, "unknown compute_dtype 'float64'; known: float32, bfloat16"),
+        ({"precision": "float64"}, "unknown precision 'float64'; known: float32, bfloat16"),
         ({"batch_size": 0}, "batch_size=0; give a number of images of 1 or more"),
         ({"corruptions": (), "clean": False}, "no test set is selected; give a corruption and a severity"),
         ({"corruptions": ("fog", "fog")}, "test set fog 1 is named twice"),
@@ -180,7 +180,11 @@ def test_a_diverged_classifier_is_named_and_the_others_go_on(networks, test_set,
         RuntimeWarning, match="classifier 'broken' returned NaN or infinite logits on 1 of the test sets"
     ):
         marked, good = evaluation.evaluate(
-            {"broken": broken, "net1": networks["net1"]}, test_set, corruptions=(), model_axis=model_axis
+            {"broken": broken, "net1": networks["net1"]},
+            test_set,
+            corruptions=(),
+            model_axis=model_axis,
+            non_finite="mark",
         )
     assert marked["finite"] is False
     assert marked["n"] == 50
@@ -219,7 +223,7 @@ def test_other_errors_of_the_device_are_not_taken_for_lack_of_memory(networks, t
 
 
 def test_bfloat16_is_recorded_and_close(networks, test_set, rows):
-    half = evaluation.evaluate(networks, test_set, corruptions=(), compute_dtype="bfloat16")
+    half = evaluation.evaluate(networks, test_set, corruptions=(), precision="bfloat16")
     for row in half:
         full = index(rows)[row["classifier"], "clean", 0]
         assert (row["precision"], full["precision"]) == ("bfloat16", "float32")

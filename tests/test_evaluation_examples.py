@@ -77,7 +77,7 @@ def test_a_classifier_that_returns_nan_is_kept_as_such(nets, digits, tmp_path):
     broken = nets["net0"].replace(params=jax.tree.map(lambda leaf: leaf * np.nan, nets["net0"].params))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        evaluation.evaluate({"broken": broken}, digits, corruptions=(), keep_examples=tmp_path)
+        evaluation.evaluate({"broken": broken}, digits, corruptions=(), keep_examples=tmp_path, non_finite="mark")
     examples = evaluation.load_examples(evaluation.examples_path(tmp_path, "broken", "clean", 0))
     assert np.isnan(examples.confidence).all()
     assert not np.asarray(examples.statistics.correct).any()
@@ -105,3 +105,63 @@ def test_names_that_are_no_file_names_and_unknown_types_are_refused(nets, digits
             keep({name: nets["net0"]}, digits, tmp_path)
     with pytest.raises(ValueError, match="examples cannot be kept as 'int8'; known: float32, float16"):
         evaluation.KeepExamples(tmp_path, dtype="int8")
+
+
+def test_no_flipped_bit_passes(nets, digits, tmp_path):
+    keep(nets, digits, tmp_path, probs=True)
+    path = evaluation.examples_path(tmp_path, "net0", "clean", 0)
+    whole, kept = path.read_bytes(), evaluation.load_examples(path)
+    for place in range(0, len(whole), 17):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << (place % 8)
+        path.write_bytes(changed)
+        try:
+            found = evaluation.load_examples(path)
+        except ValueError:
+            continue
+        for name, value in vars(kept).items():
+            np.testing.assert_array_equal(getattr(found, name), value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"confidence": np.zeros(39, np.float32)}, r"confidence is float32 \[39\], not float32 of \[40\] examples"),
+        ({"labels": np.zeros(40, np.int64)}, r"labels is int64 \[40\], not int32"),
+        ({"probs": np.zeros(40, np.float32)}, r"probs is float32 \[40\]"),
+        ({"dtype": "float64"}, "its type is float64"),
+        ({"dataset": np.zeros(3)}, r"dataset is float64 \[3\]"),
+        ({"prediction": np.zeros((40, 1), np.int32)}, r"prediction is int32 \[40, 1\]"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(nets, digits, tmp_path, change, message):
+    keep(nets, digits, tmp_path)
+    path = evaluation.examples_path(tmp_path, "net0", "clean", 0)
+    with np.load(path, allow_pickle=False) as file:
+        content = {name: file[name] for name in file.files}
+    np.savez(path, **content | change)
+    with pytest.raises(ValueError, match=rf"clean-0\.npz is damaged \({message}.*; delete it and evaluate again"):
+        evaluation.load_examples(path)
+
+
+def test_a_file_that_holds_no_examples_is_not_replaced(nets, digits, tmp_path):
+    path = evaluation.examples_path(tmp_path, "net1", "contrast", 3)
+    path.parent.mkdir()
+    np.savez(path, mine=np.zeros(3))
+    before = path.read_bytes()
+    with pytest.raises(
+        FileExistsError, match=r"contrast-3\.npz exists already and is no file of examples that jaxprune"
+    ):
+        keep(nets, digits, tmp_path)
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
+    assert path.read_bytes() == before
+    path.unlink()
+    first = keep(nets, digits, tmp_path)
+    assert keep(nets, digits, tmp_path) == first  # its own files it does replace
+
+
+def test_an_empty_folder_is_refused(nets, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="the path of the examples is ''; give a name"):
+        evaluation.evaluate(nets, digits, corruptions=(), keep_examples="")
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxprune import corrupted_sets, data, evaluation, models
+from jaxprune import corrupted_sets, data, evaluation, models, report
 
 SEED = 5
 NAMES = ("contrast", "gaussian_noise")
@@ -67,11 +67,49 @@ def test_what_a_folder_lacks_is_refused_before_anything_is_computed(net, digits,
     assert not seen
 
 
-def test_a_folder_that_is_not_there_is_named(net, digits, tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no fog.npy; it holds no corrupted images"):
-        evaluation.evaluate(net, digits, corrupted=tmp_path / "none", corruptions=("fog",))
-    with pytest.raises(ValueError, match="no test set is selected"):
-        evaluation.evaluate(net, digits, corrupted=tmp_path / "none", clean=False)
+@pytest.mark.parametrize("selection", [{}, {"corruptions": ("fog",)}, {"corruptions": ()}, {"clean": False}])
+def test_a_folder_without_corrupted_images_is_refused(net, digits, tmp_path, selection):
+    # Clean rows alone would look like a finished evaluation.
+    with pytest.raises(FileNotFoundError, match="none holds no corrupted images: there is no such folder"):
+        evaluation.evaluate(net, digits, corrupted=tmp_path / "none", **selection)
+    np.save(tmp_path / "labels.npy", np.zeros(3, int))
+    (tmp_path / "._fog.npy").touch()
+    with pytest.raises(FileNotFoundError, match="holds no corrupted images: no <corruption>.npy is there"):
+        evaluation.evaluate(net, digits, corrupted=tmp_path, **selection)
+
+
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(digits, tmp_path):
+    folder = tmp_path / "A[1]"
+    folder.mkdir()
+    np.save(folder / "fog.npy", np.tile(digits.images, (5, 1, 1, 1)))
+    np.save(folder / "labels.npy", np.tile(digits.labels, 5))
+    assert data.corrupted_folder_contents(folder) == (("fog",), (1, 2, 3, 4, 5))
+    ((name, read),) = evaluation.folder_test_sets(folder, severities=(2,))
+    assert (name, len(read())) == (("fog", 2), 30)
+    (folder / "clean-0.npz").write_bytes(b"no archive")
+    with pytest.raises(Exception, match="clean-0.npz"):  # it was found, at least
+        report.compare(folder, folder)
+
+
+def shuffled(digits):
+    return dataclasses.replace(digits, images=digits.images[::-1], labels=digits.labels[::-1], name="backwards")
+
+
+@pytest.mark.parametrize("kind", ["folder", "in memory", "read in its turn", "shorter"])
+def test_sets_whose_labels_are_not_the_clean_ones_are_refused(net, digits, tmp_path, kind):
+    other = shuffled(digits)
+    corrupted = {
+        "in memory": {("dusk", 1): other},
+        "read in its turn": {("dusk", 1): lambda: other},
+        "shorter": {("dusk", 1): other.take(7)},
+    }.get(kind, tmp_path)
+    np.save(tmp_path / "fog.npy", np.tile(other.images, (5, 1, 1, 1)))
+    np.save(tmp_path / "labels.npy", np.tile(other.labels, 5))
+    seen = []
+    with pytest.raises(ValueError, match=r"has other labels than data set 'digits', at .* images \(first: image"):
+        evaluation.evaluate(net, digits, corrupted=corrupted, on_test_set=lambda *each: seen.append(each))
+    if kind != "read in its turn":  # which nothing is known about before
+        assert not seen
 
 
 def test_own_sets_are_read_in_their_turn_and_may_have_another_size(net, digits):

@@ -231,7 +231,8 @@ def test_two_processes_give_the_rows_of_one(finished, tmp_path):
             elif name == "device":
                 assert (value.split()[1], other[name].split()[1]) == ("x2", "x8")
             elif isinstance(value, float):
-                np.testing.assert_allclose(value, other[name], rtol=1e-5, atol=1e-6, err_msg=name)
+                # Sums over two and over eight devices round differently, and training carries that on.
+                np.testing.assert_allclose(value, other[name], rtol=2e-4, atol=2e-5, err_msg=name)
             else:
                 assert value == other[name], name
 
@@ -244,18 +245,6 @@ def test_a_run_is_not_continued_with_another_checkpoint(tmp_path):
     weights.write_bytes(b"two")
     with pytest.raises(ValueError, match="began with the weights of another checkpoint; choose another --out"):
         provenance.claim(epath.Path(tmp_path / "run"), config, "test")
-
-
-def test_the_hash_of_a_folder_changes_with_any_file_in_it(tmp_path):
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "inner" / "a").write_bytes(b"one")
-    (tmp_path / "b").write_bytes(b"two")
-    hashes = [provenance.content_sha256(tmp_path)]
-    (tmp_path / "inner" / "a").write_bytes(b"1")
-    hashes.append(provenance.content_sha256(tmp_path))
-    (tmp_path / "inner" / "a").rename(tmp_path / "inner" / "c")
-    hashes.append(provenance.content_sha256(tmp_path))
-    assert len({*hashes, provenance.content_sha256(tmp_path / "b")}) == 4
 
 
 def test_another_study_is_not_overwritten(finished):
@@ -466,8 +455,14 @@ def test_damaged_rows_are_refused_before_anything_is_computed(finished, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
 
 
-def test_rows_that_were_cut_are_gathered_again(finished, tmp_path):
+def test_damaged_rows_and_images_follow_again_from_the_parts(finished):
     out, _, text = finished
+    images = (out / "images.npz").read_bytes()
+    (out / "rows.jsonl").write_text(text.replace('"num_correct": ', '"num_correct": 1', 1))
+    (out / "images.npz").write_bytes(images[:-100])
+    study.run(TINY, out)
+    assert (out / "rows.jsonl").read_text() == text
+    assert (out / "images.npz").read_bytes() == images
     (out / "rows.jsonl").write_text(text[:-30])
     study.run(TINY, out)
     assert (out / "rows.jsonl").read_text() == text

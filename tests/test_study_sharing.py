@@ -12,7 +12,6 @@ import time
 import pytest
 
 from jaxprune.study import DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig
-from jaxprune.study.alone import alone, do_each
 
 ROOT = pathlib.Path(__file__).parent.parent
 FAST = TrainConfig(epochs=2, batch_size=32, learning_rate=0.01, schedule="constant", augment="none")
@@ -35,57 +34,6 @@ KILLS = 30
 def table(folder):
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-
-
-def test_a_part_is_one_process_s_at_a_time(tmp_path):
-    with alone(tmp_path, "part", wait=False) as first:
-        assert first
-        with alone(tmp_path, "part", wait=False) as second, alone(tmp_path, "other", wait=False) as third:
-            assert (second, third) == (False, True)
-    with alone(tmp_path, "part", wait=False) as again:
-        assert again
-
-
-def test_a_part_is_free_when_its_process_has_died(tmp_path):
-    code = "import sys, filelock; a = filelock.FileLock(sys.argv[1]); a.acquire(); print('held', flush=True); input()"
-    (tmp_path / ".locks").mkdir()
-    command = [sys.executable, "-c", code, str(tmp_path / ".locks" / "part.lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "held\n"
-        with alone(tmp_path, "part", wait=False) as mine:
-            assert not mine
-        process.kill()
-        process.wait()
-        with alone(tmp_path, "part", wait=False) as mine:
-            assert mine
-
-
-def test_what_others_are_at_comes_last_and_is_left_alone_once_done(tmp_path):
-    done, waited = [], []
-
-    def is_done(part):
-        return part in done or part == "finished"
-
-    def on_wait(name):
-        # The process that was at it lets go: of one part done, of the other not.
-        waited.append(name)
-        busy[name].__exit__(None, None, None)
-        if name == "by another":
-            done.append(name)
-
-    busy = {name: alone(tmp_path, name, wait=True) for name in ("by another", "abandoned")}
-    for lock in busy.values():
-        lock.__enter__()
-    parts = ["by another", "finished", "abandoned", "free"]
-    did = []
-
-    def do(part):
-        did.append(part)
-        done.append(part)
-
-    do_each(tmp_path, parts, name=str, is_done=is_done, do=do, on_wait=on_wait)
-    assert did == ["free", "abandoned"]
-    assert waited == ["by another", "abandoned"]
 
 
 class Life:

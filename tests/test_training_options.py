@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxprune import data, models, pruning, training
-from jaxprune.training import losses, precision, state, steps
+from jaxprune.training import losses, state, steps
 
 
 class ConvNet(nnx.Module):
@@ -141,15 +141,15 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(kind):
     else:
         variables = LinenNet().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
         start = models.from_linen(LinenNet(), variables, mean=(0.5,) * 3, std=(0.3,) * 3)
-    trained = fit(start, compute_dtype="bfloat16", epochs=6)
+    trained = fit(start, precision="bfloat16", epochs=6)
     assert {leaf.dtype for leaf in arrays(trained)} == {np.dtype("float32")}
     assert 0 < largest_difference(trained, fit(start, epochs=6)) < 0.05
 
-    half = precision.in_compute_dtype(start, "bfloat16")
+    half = models.in_precision(start, "bfloat16")
     jaxpr = jax.make_jaxpr(lambda images: half.apply(start.params, start.batch_stats, images, train=True))
     program = jaxpr(dataset().images)
     logits, *statistics = program.out_avals
-    assert str(logits.dtype) == "bfloat16"
+    assert str(logits.dtype) == "float32"
     assert {str(leaf.dtype) for leaf in statistics} == {"float32"}
     results = re.findall(r"(\w+)\[[\d,]+\] = (?:conv_general_dilated|dot_general)", str(program))
     assert results == ["bf16", "bf16"]
@@ -157,7 +157,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(kind):
 
 def test_float32_is_the_forward_pass_itself():
     start = net()
-    assert precision.in_compute_dtype(start, "float32") is start
+    assert models.in_precision(start, None) is start
 
 
 # dispatch and devices
@@ -267,7 +267,7 @@ def test_weights_that_overflow_in_the_last_step_are_found():
         ({"label_smoothing": 1.0}, r"label_smoothing=1.0; it must be 0 \(off\) or more, and less than 1"),
         ({"mixup": -0.1}, "mixup=-0.1; it must be 0"),
         ({"ema": 1.0}, "ema=1.0; it must be between 0 and 1"),
-        ({"compute_dtype": "float16"}, "compute_dtype='float16'; it must be one of float32, bfloat16"),
+        ({"precision": "float16"}, "precision='float16'; it must be one of float32, bfloat16, or None"),
         ({"steps_per_dispatch": 0}, "steps_per_dispatch=0; it must be 1 or more, or None"),
         ({"checkpoint_every": 5}, "checkpoint_every=5 needs checkpoint_dir"),
         ({"checkpoint_every": 0, "checkpoint_dir": "x"}, "checkpoint_every=0; it must be 1 or more"),
@@ -348,7 +348,8 @@ def test_a_stack_resumes_and_names_the_model_that_fails(tmp_path):
     resumed = training.fit_many(starts, dataset(), epochs=3, checkpoint_dir=tmp_path, **options)
     for here, there in zip(resumed, whole, strict=True):
         assert_close(here, there, atol=0)
-    starts[1] = starts[1].replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, starts[1].params))
+    overflowing = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3e38), starts[1].params["head"])
+    starts[1] = starts[1].replace(params=starts[1].params | {"head": overflowing})
     with pytest.raises(FloatingPointError, match=r"of ConvNet \(model 1 of 0..2\) became nan in epoch 1"):
         training.fit_many(starts, dataset(), epochs=1, **options)
 

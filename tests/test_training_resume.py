@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.files import failpoints
+
 EPOCHS, BATCH_SIZE, EVERY = 4, 16, 3  # of 100 images: six steps an epoch
 KILLS, LONG_EPOCHS = 20, 30
 
@@ -198,9 +200,10 @@ def flip_a_bit(path):
 
 
 def change_a_checksum(path):
-    """Makes the description disagree with the arrays."""
+    """Makes a description without a check sum of itself disagree with the arrays."""
     file = path / "description" / "metadata"
     description = json.loads(file.read_text())
+    description.pop("checksum", None)
     description["checksums"][".params['bn']['bias']"] ^= 1
     file.write_text(json.dumps(description))
 
@@ -212,13 +215,19 @@ def forget_the_epoch(path):
     file.write_text(json.dumps(description))
 
 
+def change_the_epoch(path):
+    file = path / "description" / "metadata"
+    file.write_text(file.read_text().replace('"epoch": 3, "step": 0', '"epoch": 4, "step": 0'))
+
+
 DAMAGES = {
     "bit": (flip_a_bit, ""),
     "checksum": (change_a_checksum, r"the check sum of \.params\['bn'\]\['bias'\] is wrong"),
     "file": (lambda path: (path / "state" / "_METADATA").unlink(), "state/_METADATA is missing"),
     "json": (lambda path: (path / "description" / "metadata").write_text("{"), "its description cannot be read"),
+    "epoch": (change_the_epoch, "the check sum of its description is wrong"),
     "key": (forget_the_epoch, "its description lacks epoch"),
-    "foreign": (lambda path: (path / "description" / "metadata").write_text("[]"), "no training state that jaxprune"),
+    "foreign": (lambda path: (path / "description" / "metadata").write_text("[]"), "its description is no JSON object"),
 }
 
 
@@ -243,18 +252,17 @@ def test_a_folder_without_an_intact_checkpoint_is_refused(stopped):
         fit(checkpoint_dir=stopped)
 
 
-@pytest.mark.parametrize("where", ["save", "wait_until_finished"])
-def test_a_full_disk_stops_training_and_names_the_last_good_checkpoint(stopped, monkeypatch, uninterrupted, where):
-    import orbax.checkpoint as ocp
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ocp.AsyncCheckpointer, where, full)
-        with pytest.raises(OSError, match=r"could not be written .*No space left.*last good .*step_00000012") as info:
-            fit(checkpoint_dir=stopped)
-    assert info.value.errno == errno.ENOSPC
+@pytest.mark.parametrize("limit_bytes", [100, 3000])
+def test_a_full_disk_stops_training_and_names_the_last_good_checkpoint(stopped, uninterrupted, limit_bytes, capsys):
+    before = sorted(os.listdir(stopped))
+    with (
+        failpoints.small_files(limit_bytes),
+        pytest.raises(OSError, match=r"step_00000018 could not be written .*last good .*step_00000012") as info,
+    ):
+        fit(checkpoint_dir=stopped)
+    assert info.value.errno == errno.EFBIG
+    assert capsys.readouterr().err == ""
+    assert sorted(os.listdir(stopped)) == before
     assert_same_bits(fit(checkpoint_dir=stopped), uninterrupted)
 
 

@@ -111,9 +111,9 @@ def _value(thing) -> str:
 
 
 class SummaryTable(SphinxDirective):
-    """A table of the entries of a dict such as `jaxprune.pruning.METHODS`: names and the first line of the docstring.
+    """A table of the entries of a dict such as `jaxprune.pruning.FILTERS`: names and the first line of the docstring.
 
-    Entries that are records name the field that holds the function: `jaxprune.corruptions.CORRUPTIONS apply`.
+    Entries that are records name the field that holds the function or the text: `jaxprune.pruning.METHODS description`.
     """
 
     required_arguments = 1
@@ -127,7 +127,8 @@ class SummaryTable(SphinxDirective):
         for entry, function in entries.items():
             for field in self.arguments[1:]:
                 function = getattr(function, field)
-            summary = inspect.getdoc(_documented(function)).split("\n\n")[0].replace("\n", " ").removeprefix("Returns ")
+            text = function if isinstance(function, str) else inspect.getdoc(_documented(function))
+            summary = text.split("\n\n")[0].replace("\n", " ").removeprefix("Returns ")
             body += nodes.row("", _cell(f"`{entry}`"), _cell(summary))
         group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (25, 75)), body, cols=2)
         return [nodes.table("", group)]

@@ -4,22 +4,25 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
+import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
-from jaxprune import models, own_files
+from jaxprune import files, models, own_files
 from jaxprune.checkpoints.description import (
+    FORMAT_VERSION,
+    MASK_TYPE,
     assemble,
+    check_arrays,
     describe,
     expected_weights,
     first_difference,
     refuse_other_version,
+    unusual_types,
 )
+from jaxprune.own_files import DamagedError
 
 _WEIGHTS, _DESCRIPTION = "weights", "description"
-_ESSENTIAL_FILES = (f"{_DESCRIPTION}/metadata", f"{_WEIGHTS}/_METADATA", f"{_WEIGHTS}/manifest.ocdbt")
-_LONGEST_CAUSE = 300  # characters of another library's message that are worth showing
 
 
 class Checkpoint(NamedTuple):
@@ -30,94 +33,113 @@ class Checkpoint(NamedTuple):
     metadata: dict
 
 
-def save(path, classifier: models.Classifier, *, masks: PyTree | None = None, metadata: dict | None = None) -> None:
-    """Writes a checkpoint folder, whole or not at all; an existing one at `path` is replaced.
+def save(
+    path,
+    classifier: models.Classifier,
+    *,
+    masks: PyTree | None = None,
+    metadata: dict | None = None,
+    replace: bool = True,
+) -> None:
+    """Writes a checkpoint folder, whole or not at all, with a check sum of everything in it.
 
     Args:
-      path: a folder, local or `gs://`.
-      classifier: one that `models.create` or `models.from_torch` made, or a changed copy of such a one.
-      masks: pytree shaped like its parameters, None where nothing is pruned.
+      path: a folder, local or `gs://`; an empty one counts as nothing.
+      classifier: one that `models.create` or `models.from_torch` made, or a changed copy of such a one. Its arrays come
+        back in the types that they have: float32, bfloat16 or float16.
+      masks: pytree shaped like its parameters, 0 and 1, None where nothing is pruned.
       metadata: anything JSON can hold.
+      replace: whether a checkpoint folder of jaxprune's at `path`, with nothing else in it, gives way to the new one.
 
     Raises:
-      ValueError: the classifier is not of the `MODELS` table, or has other shapes than its options say, so that it
-        could not be rebuilt.
+      ValueError: an empty path; the classifier is not of the `MODELS` table, or has other shapes or types than its
+        options say, so that it could not be rebuilt; masks of another network, or with other values.
+      FileExistsError: something is at `path` that may not be replaced; or another process wrote there meanwhile.
+      OSError: the folder could not be written, as on a full disk; what was at `path` still is.
     """
-    description = describe(classifier, masks=masks, metadata=metadata)
-    weights = {"params": classifier.params, "batch_stats": classifier.batch_stats}
-    if masks is not None:
-        # Every parameter gets a mask: orbax does not tell a None from a missing leaf. The names of the pruned ones
-        # are kept in the description.
-        weights["masks"] = jax.tree.map(_mask_or_ones, masks, classifier.params, is_leaf=lambda leaf: leaf is None)
-    items = ocp.args.Composite(
-        **{_WEIGHTS: ocp.args.StandardSave(jax.device_get(weights)), _DESCRIPTION: ocp.args.JsonSave(description)}
-    )
-    with _checkpointer() as checkpointer:
-        checkpointer.save(epath.Path(path).absolute(), items, force=True)
+    path = files.check_output(path, what="checkpoint folder", is_ours=_is_ours if replace else None)
+    description, weights = describe(classifier, masks=masks, metadata=metadata)
+    # What was not there when it was asked about is not replaced.
+    own_files.write(path, _WEIGHTS, _with_all_masks(weights, np.ones), description, replace=files.is_there(path))
 
 
 def load(path) -> Checkpoint:
     """Returns what `save` wrote to `path`.
 
+    Folders from before there were check sums are read too; there, damage that leaves shapes and types passes.
+
     Raises:
       FileNotFoundError: there is no checkpoint.
-      ValueError: the checkpoint is damaged, of another format version, or its arrays are not those of the network that
-        it names; tells the first that differs.
+      ValueError: the checkpoint is damaged, of another format version, or its arrays are not of the shapes and types of
+        the network that it names, or not finite; tells the first that differs.
     """
     path = epath.Path(path).absolute()
     if not (path / _DESCRIPTION).exists():
         raise FileNotFoundError(
             f"no jaxprune checkpoint at {path}: {_DESCRIPTION}/ is missing; give the folder that checkpoints.save wrote"
         )
-    for file in _ESSENTIAL_FILES:
-        # Asked first, because orbax reports a missing one in background threads too.
-        if not (path / file).exists():
-            raise ValueError(_damaged(path, f"{file} is missing"))
-    description = _restore(path, _DESCRIPTION, ocp.args.JsonRestore())
+    try:
+        return _load(path)
+    except DamagedError as damage:
+        raise ValueError(
+            f"the checkpoint at {path} is damaged ({damage}); delete that folder and save it again"
+        ) from damage
+
+
+def _load(path: epath.Path) -> Checkpoint:
+    description = own_files.read_description(path)
     refuse_other_version(description, f"the checkpoint at {path}")
+    own_files.check_seal(description)
+    stored = own_files.stored_arrays(path, _WEIGHTS)
+    if "dtypes" not in description:
+        description["dtypes"] = unusual_types(stored, expected_weights(description))
     expected = expected_weights(description)
-    difference = first_difference(_stored_shapes(path), expected)
+    difference = first_difference(stored, _with_all_masks(expected, jax.ShapeDtypeStruct))
     if difference:
         raise ValueError(f"the checkpoint at {path} does not hold a {description['name']} as it says: {difference}")
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    targets = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), expected)
-    weights = _restore(path, _WEIGHTS, ocp.args.StandardRestore(targets))
-    masks = None
-    if description["pruned_paths"] is not None:
-        pruned = set(description["pruned_paths"])
-        masks = jax.tree_util.tree_map_with_path(
-            lambda path, mask: mask if jax.tree_util.keystr(path) in pruned else None, weights["masks"]
+    weights = own_files.read_arrays(path, _WEIGHTS, _with_all_masks(expected, jax.ShapeDtypeStruct))
+    weights = jax.tree.map(
+        lambda wanted, leaf: None if wanted is None else leaf, expected, weights, is_leaf=lambda leaf: leaf is None
+    )
+    check_arrays(description, weights)
+    weights = jax.tree.map(jnp.asarray, weights)
+    classifier = assemble(description, weights)
+    models.check_finite(classifier, f"the checkpoint at {path}")
+    return Checkpoint(classifier, weights.get("masks"), description["metadata"])
+
+
+def _with_all_masks(weights: PyTree, new) -> PyTree:
+    """Returns the weights with `new(shape, type)` for masks that are None: orbax takes a None for a missing leaf."""
+    if "masks" not in weights:
+        return weights
+    masks = jax.tree.map(
+        lambda param, mask: new(param.shape, jnp.dtype(MASK_TYPE)) if mask is None else mask,
+        weights["params"],
+        weights["masks"],
+    )
+    return weights | {"masks": masks}
+
+
+def _is_ours(path: epath.Path) -> bool:
+    """Returns whether a checkpoint folder of jaxprune's, or an empty folder, is at `path`.
+
+    Raises:
+      FileExistsError: it is one, but holds a file of somebody else's, which is named.
+    """
+    if not path.is_dir():
+        return False
+    if next(path.iterdir(), None) is None:
+        return True
+    try:
+        description = own_files.read_description(path)
+    except DamagedError:
+        return False
+    if description.get("format_version") != FORMAT_VERSION or description.get("name") not in models.MODELS:
+        return False
+    foreign = own_files.foreign_file(path, _WEIGHTS)
+    if foreign is not None:
+        raise FileExistsError(
+            f"the checkpoint folder {path} holds {foreign}, which jaxprune did not write and would delete; "
+            f"give another path, or move that file away"
         )
-    return Checkpoint(assemble(description, weights), masks, description["metadata"])
-
-
-def _stored_shapes(path) -> PyTree:
-    try:
-        with _checkpointer() as checkpointer:
-            return checkpointer.metadata(path).item_metadata[_WEIGHTS].tree
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(_damaged(path, _brief(error))) from error
-
-
-def _restore(path, item: str, how):
-    try:
-        with _checkpointer() as checkpointer:
-            return checkpointer.restore(path, ocp.args.Composite(**{item: how}))[item]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(_damaged(path, _brief(error))) from error
-
-
-def _checkpointer():
-    return own_files.checkpointer(own_files.handler(arrays=_WEIGHTS, json=_DESCRIPTION))
-
-
-def _brief(error: Exception) -> str:
-    return str(error).split(" [")[0][:_LONGEST_CAUSE]  # tensorstore appends its whole specification
-
-
-def _damaged(path, cause: str) -> str:
-    return f"the checkpoint at {path} is damaged ({cause}); delete that folder and save it again"
-
-
-def _mask_or_ones(mask, param):
-    return jnp.ones(param.shape, jnp.uint8) if mask is None else mask
+    return True

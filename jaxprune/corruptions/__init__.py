@@ -4,10 +4,10 @@
 """
 
 from jaxprune.corruptions._corrupt import corrupt
-from jaxprune.corruptions._image import to_uint8
-from jaxprune.corruptions._table import COMMON_CORRUPTIONS, CORRUPTIONS, EXTRA_CORRUPTIONS, Corruption
 from jaxprune.corruptions.frost_textures import FrostTextures
-from jaxprune.corruptions.severities import PRESETS
+from jaxprune.corruptions.image import to_uint8
+from jaxprune.corruptions.table import COMMON_CORRUPTIONS, CORRUPTIONS, EXTRA_CORRUPTIONS, Corruption
+from jaxprune.names import PRESETS
 
 __all__ = [
     "COMMON_CORRUPTIONS",

@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxprune.corruptions._image import Image, Severity, at_severity
 from jaxprune.corruptions._matrices import gaussian_taps
+from jaxprune.corruptions.image import Image, Severity, at_severity
 
 # The largest fraction that is kept below a whole number: float32 holds 255 + this and truncates it to 255.
 _LARGEST_FRACTION = 1 - 2.0**-12

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
-JPEG_METHODS = ("exact", "float")
+EXACT, FLOAT = JPEG_METHODS = ("exact", "float")
 
 # ITU-T T.81, tables K.1 and K.2, for luminance and chrominance at quality 50.
 _LUMINANCE = """
@@ -126,7 +126,7 @@ def _through_blocks(planes: list[Array], tables: Int[Array, "planes 8 8"], metho
     ]
     counts = [blocks.shape[-1] for blocks in cut]
     spread = [jnp.broadcast_to(table[..., None], blocks.shape) for table, blocks in zip(tables, cut, strict=True)]
-    round_trip = _exact_round_trip if method == "exact" else _float_round_trip
+    round_trip = _exact_round_trip if method == EXACT else _float_round_trip
     blocks = round_trip(jnp.concatenate(cut, axis=-1) - _CENTER, jnp.concatenate(spread, axis=-1))
     blocks = jnp.clip(blocks + _CENTER, 0, 255)
     return [

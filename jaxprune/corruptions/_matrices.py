@@ -39,7 +39,7 @@ def mirror(index, size: int, border: str):
         return index.clip(0, size - 1)
     period = 2 * size if border == "symmetric" else 2 * size - 2
     index = index % period
-    return index.clip(None, period - index - (border == "symmetric"))
+    return index.clip(None, period - int(border == "symmetric") - index)
 
 
 def zoom_samples(factor: float, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxprune.corruptions._image import Image, Severity, at_severity, pixels_at
+from jaxprune.corruptions.image import Image, Severity, at_severity, pixels_at
 
 # ImageMagick 6 (Q16) computes on 16 bits: 8-bit values times 257.
 _Q16_PER_BYTE = 257
@@ -31,7 +31,7 @@ def motion_blur(
     radians = jnp.deg2rad(angle)
     taps = np.arange(table.shape[1], dtype=np.float32)
     right, down = (jnp.ceil(taps * part - 0.5).astype(jnp.int32) for part in (jnp.cos(radians), jnp.sin(radians)))
-    rows, columns = jnp.indices((height, width))
+    rows, columns = jnp.indices((height, width), jnp.int32)
 
     def add_tap(tap, total):
         there = (rows + down[tap]).clip(0, height - 1), (columns + right[tap]).clip(0, width - 1)

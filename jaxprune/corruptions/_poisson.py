@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from jaxprune.corruptions import severities
-from jaxprune.corruptions._image import Severity, at_severity
+from jaxprune.corruptions.image import Severity, at_severity
 
 _CELL_BITS = 9
 _CELLS = 2**_CELL_BITS
@@ -36,8 +36,7 @@ def poisson_counts(
 
 def _offset(level, photons):
     """Returns the count of the first cell: 0, or half the cells below the mean."""
-    offset = photons * level // (_LEVELS - 1) - _CELLS // 2
-    return offset * (offset > 0)
+    return (photons * level // (_LEVELS - 1) - _CELLS // 2).clip(0)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Frost grown from fixed seeds: fern-like crystals along a flow, clouds and grain, in five moods."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,23 @@ _DIRECTIONS = 12
 _BARB_ANGLE = np.pi / 3
 # Crystals per pixel of area, before `cover` thins them out.
 _SEEDS_PER_PX = 0.012
+
+
+def resize_grown(image: UInt8[np.ndarray, "_ _ 3"], scale: float) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Returns a grown texture resized bilinearly without antialiasing, the old image's extent on the new one's.
+
+    Not as photographs are: where the new size is rounded, these pixels are a little further apart. It is how version 1
+    is defined, and keeps its pixels what they always were.
+    """
+    values: Float[np.ndarray, "_ _ 3"] = image.astype(np.float64)
+    for axis, old in enumerate(image.shape[:2]):
+        new = math.ceil(round(old * scale, 6) - 0.5)
+        position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        lower = np.clip(np.floor(position).astype(int), 0, max(old - 2, 0))
+        share = np.expand_dims(position - lower, (1 - axis, 2))
+        upper = np.minimum(lower + 1, old - 1)
+        values = (1 - share) * np.take(values, lower, axis) + share * np.take(values, upper, axis)
+    return np.rint(values).astype(np.uint8)
 
 
 def grow_frost() -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:

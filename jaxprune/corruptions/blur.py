@@ -11,7 +11,9 @@ from jaxtyping import Array
 
 from jaxprune.corruptions import _random, severities
 from jaxprune.corruptions._filters import add_correction, gaussian_correction, kernel_correction
-from jaxprune.corruptions._image import (
+from jaxprune.corruptions._matrices import filter_matrix, gaussian_taps, zoom_samples
+from jaxprune.corruptions._motion import motion_blur
+from jaxprune.corruptions.image import (
     Draws,
     Image,
     Severity,
@@ -20,8 +22,6 @@ from jaxprune.corruptions._image import (
     mix,
     pixels_at,
 )
-from jaxprune.corruptions._matrices import filter_matrix, gaussian_taps, zoom_samples
-from jaxprune.corruptions._motion import motion_blur
 
 
 def apply_gaussian_blur(image: Image, draws: Draws, severity: Severity, preset: str) -> Image:
@@ -40,7 +40,8 @@ def draw_glass_blur(key: Array, image: Image, severity: Severity, preset: str) -
     table = np.array(severities.GLASS_BLUR[preset])
     reach = at_severity(table[:, 1].astype(int), severity)
     iterations = int(table[:, 2].max())
-    steps = jnp.floor(_random.uniform(key, (iterations, height, width, 2)) * (2 * reach)).astype(jnp.int32) - reach
+    shares = _random.uniform(key, (iterations, height, width, 2))
+    steps = jnp.floor(shares * (2 * reach).astype(shares.dtype)).astype(jnp.int32) - reach
     return {"offsets": jnp.where(_visited(height, width, reach)[None, ..., None], steps, 0)}
 
 
@@ -68,7 +69,7 @@ def apply_glass_blur(image: Image, draws: Draws, severity: Severity, preset: str
 
 def _visited(height: int, width: int, reach: Array) -> Array:
     def inside(size):
-        index = jnp.arange(size)
+        index = jnp.arange(size, dtype=jnp.int32)
         return (index > reach) & (index <= size - reach)
 
     return inside(height)[:, None] & inside(width)[None, :]
@@ -76,7 +77,7 @@ def _visited(height: int, width: int, reach: Array) -> Array:
 
 def _sources_of_near_copies(offsets: Array, reach: Array) -> tuple[Array, Array]:
     """With a reach of 1 the offsets are -1 and 0: no pixel is read after it was written, the copies are one gather."""
-    rows, columns = jnp.indices(offsets.shape[:2])
+    rows, columns = jnp.indices(offsets.shape[:2], jnp.int32)
     return rows + offsets[..., 1], columns + offsets[..., 0]
 
 
@@ -90,8 +91,9 @@ def _sources_of_far_copies(offsets: Array, reach: Array) -> tuple[Array, Array]:
     size = height * width
     rows, columns = _sources_of_near_copies(offsets, reach)
     source = (rows * width + columns).reshape(-1)
-    is_written = _visited(height, width, reach).reshape(-1)[source] & (source > jnp.arange(size))
-    pointer = jnp.concatenate([jnp.where(is_written, source, size + source), size + jnp.arange(size)])
+    nodes = jnp.arange(size, dtype=jnp.int32)
+    is_written = _visited(height, width, reach).reshape(-1)[source] & (source > nodes)
+    pointer = jnp.concatenate([jnp.where(is_written, source, size + source), size + nodes])
     pointer = lax.fori_loop(0, math.ceil(math.log2(size)), lambda _, pointer: pointer[pointer], pointer)
     end = (pointer[:size] - size).reshape(height, width)
     return end // width, end % width

@@ -1,10 +1,15 @@
 """Digital corruptions of one float32 image in [0, 1], shape [height, width, channels]."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Shaped
 
 from jaxprune.corruptions import severities
-from jaxprune.corruptions._image import (
+from jaxprune.corruptions._jpeg import EXACT, FLOAT, jpeg_round_trip, quantization_tables
+from jaxprune.corruptions._matrices import box_matrix
+from jaxprune.corruptions.image import (
     Draws,
     Image,
     Severity,
@@ -14,8 +19,7 @@ from jaxprune.corruptions._image import (
     bytes_of,
     luma,
 )
-from jaxprune.corruptions._jpeg import jpeg_round_trip, quantization_tables
-from jaxprune.corruptions._matrices import box_matrix
+from jaxprune.corruptions.prepared import Options, Prepared
 
 
 def apply_contrast(image: Image, draws: Draws, severity: Severity, preset: str) -> Image:
@@ -57,7 +61,25 @@ def _pixelate_matrices(preset: str, size: int) -> np.ndarray:
     return np.stack([box_matrix(side, size) @ box_matrix(size, side) for side in sides])
 
 
-def apply_jpeg_compression(image: Image, draws: Draws, severity: Severity, preset: str, method: str = "exact") -> Image:
-    """Returns the 8-bit image after a trip through a JPEG file, by the "exact" or the "float" method of `_jpeg`."""
+def prepare_jpeg(preset: str, image_size: tuple[int, int], options: Options) -> Prepared:
+    """Returns the quantisation `tables` [5, 2, 8, 8]: int32 for the "exact" method of `_jpeg`, else float32."""
+    return Prepared(draw={}, apply={"tables": _jpeg_tables(preset, options.jpeg)})
+
+
+# The tables' type says which method is meant.
+_JPEG_DTYPES = {EXACT: np.int32, FLOAT: np.float32}
+
+
+@functools.cache
+def _jpeg_tables(preset: str, method: str) -> np.ndarray:
     tables = np.stack([quantization_tables(quality) for quality in severities.JPEG_QUALITY[preset]])
-    return jpeg_round_trip(bytes_of(image), at_severity(tables, severity), method) / 255
+    return tables.astype(_JPEG_DTYPES[method])
+
+
+def apply_jpeg_compression(
+    image: Image, draws: Draws, severity: Severity, preset: str, tables: Shaped[Array, "5 2 8 8"] | None = None
+) -> Image:
+    """Returns the 8-bit image after a trip through a JPEG file, by the method that the tables are for, else exactly."""
+    tables = _jpeg_tables(preset, EXACT) if tables is None else tables
+    method = FLOAT if tables.dtype == _JPEG_DTYPES[FLOAT] else EXACT
+    return jpeg_round_trip(bytes_of(image), at_severity(tables, severity).astype(jnp.int32), method) / 255

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 
 from jaxprune.corruptions import _random, severities
 from jaxprune.corruptions._filters import gaussian_correction
-from jaxprune.corruptions._image import Draws, Image, Plane, Severity, at_severity, pixels_at
 from jaxprune.corruptions._matrices import mirror
+from jaxprune.corruptions.image import Draws, Image, Plane, Severity, at_severity, pixels_at
 
 # OpenCV up to 4.14 computes affine coordinates in fixed point: terms of 1/1024 pixel, sums of 1/32.
 _TERM_STEPS, _SUM_STEPS = 1024, 32

@@ -2,16 +2,16 @@
 
 import functools
 import importlib.metadata
-import io
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Int, Shaped, UInt8
 
-from jaxprune.corruptions._procedural_frost import grow_frost
+from jaxprune import image_files
+from jaxprune.corruptions._procedural_frost import grow_frost, resize_grown
 
 # The share of a texture's size that each preset keeps.
 _SCALES = {"cifar": 0.2, "tiny_imagenet": 0.3, "imagenet": 1.0}
@@ -28,12 +28,54 @@ class FrostAtlas(NamedTuple):
     sizes: Int[Any, "textures 2"]
 
 
+# How OpenCV resizes 8-bit images: weights of 11 bits; 4 bits are dropped after the first pass, 16 and 2 in the second.
+_WEIGHT_ONE = 2**11
+_BITS_AFTER_ROWS, _BITS_AFTER_PRODUCTS, _BITS_AFTER_SUM = 4, 16, 2
+
+
+def resize(image: UInt8[np.ndarray, "_ _ 3"], scale: float) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Returns `cv2.resize(image, (0, 0), fx=scale, fy=scale)`, bit by bit: bilinear, without antialiasing.
+
+    Output pixel i reads position `(i + 0.5) / scale - 0.5`: 1 / scale apart, not old size / rounded new size.
+    """
+    (top, below, down), (left, beside, right) = (_neighbours(size, scale) for size in image.shape[:2])
+    values = image.astype(np.int64)
+    values = values[:, left] * (_WEIGHT_ONE - right) + values[:, beside] * right
+    values >>= _BITS_AFTER_ROWS
+    down = down[:, None]
+    values = (values[top] * (_WEIGHT_ONE - down) >> _BITS_AFTER_PRODUCTS) + (
+        values[below] * down >> _BITS_AFTER_PRODUCTS
+    )
+    return (values + 2 >> _BITS_AFTER_SUM).astype(np.uint8)
+
+
+def _neighbours(size: int, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns, for each new pixel, the two old ones and the second one's weight, [new size, 1] and whole."""
+    position = ((np.arange(round(size * scale)) + 0.5) * (1 / scale) - 0.5).astype(np.float32)
+    lower = np.floor(position)
+    weight = np.rint((position - lower) * np.float32(_WEIGHT_ONE)).astype(np.int64)
+    lower = lower.astype(int)
+    return lower.clip(0, size - 1), (lower + 1).clip(0, size - 1), weight[:, None]
+
+
 @dataclass(frozen=True, eq=False)
 class FrostTextures:
-    """The textures that frost is cropped from: uint8 RGB images of any sizes, and where they come from."""
+    """The textures that frost is cropped from: uint8 RGB images of any sizes, and where they come from.
+
+    `resize(image, scale)` brings an image to a preset's scale.
+    """
 
     images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
     provenance: str
+    resize: Callable[[np.ndarray, float], np.ndarray] = resize
+
+    def __post_init__(self):
+        if not len(self.images):
+            raise ValueError("no frost textures; give at least one image, uint8 [height, width, 3]")
+        for image in self.images:
+            if getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+                found = f"{image.dtype} {list(image.shape)}" if hasattr(image, "dtype") else type(image).__name__
+                raise ValueError(f"a frost texture is {found}, not uint8 [height, width, 3]")
 
     @staticmethod
     @functools.cache
@@ -42,17 +84,16 @@ class FrostTextures:
 
         Grown on the host, once per process, so that they do not depend on a device's rounding.
         """
-        return FrostTextures(grow_frost(), "procedural, version 1")
+        return FrostTextures(grow_frost(), "procedural, version 1", resize_grown)
 
     @staticmethod
     def from_directory(path: epath.PathLike) -> "FrostTextures":
         """Returns the reference's five textures if the directory has them, else all its PNG and JPEG files by name.
 
-        Textures are read at full size; each preset takes its share of it (0.2, 0.3 and 1).
+        Textures are read at full size; each preset takes its share of it (0.2, 0.3 and 1), resized as OpenCV does.
 
         Raises:
-          ValueError: the directory has no images.
-          ImportError: Pillow is not installed.
+          ValueError: the directory has no images, or one that cannot be read.
         """
         folder = epath.Path(path)
         names = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
@@ -60,7 +101,7 @@ class FrostTextures:
             raise ValueError(f"no frost textures in {folder}; it must hold files that end in {', '.join(_SUFFIXES)}")
         if set(_REFERENCE_FILES) <= set(names):
             names = list(_REFERENCE_FILES)
-        return FrostTextures(tuple(_decode((folder / name).read_bytes()) for name in names), f"directory {folder}")
+        return FrostTextures(tuple(_decode(folder / name) for name in names), f"directory {folder}")
 
     @staticmethod
     def from_imagecorruptions() -> "FrostTextures":
@@ -75,10 +116,11 @@ class FrostTextures:
         found = {file.name: file for file in files if file.name in _REFERENCE_FILES}
         if len(found) < len(_REFERENCE_FILES):
             raise ModuleNotFoundError(
-                "the package imagecorruptions, whose frost textures were asked for, is not installed; install it, or "
-                "use FrostTextures.from_directory(path) or FrostTextures.procedural()"
+                "the package imagecorruptions, whose frost textures were asked for, is not installed; install it (pip "
+                "install --no-deps imagecorruptions), or use FrostTextures.from_directory(path) or "
+                "FrostTextures.procedural()"
             )
-        images = tuple(_decode(epath.Path(found[name].locate()).read_bytes()) for name in _REFERENCE_FILES)
+        images = tuple(_decode(found[name].locate()) for name in _REFERENCE_FILES)
         return FrostTextures(images, f"imagecorruptions {importlib.metadata.version('imagecorruptions')}")
 
     @staticmethod
@@ -104,7 +146,7 @@ def _atlas(textures: FrostTextures, preset: str, image_size: tuple[int, int]) ->
     scaled = []
     for image in textures.images:
         scale = max(_SCALES[preset], *((need + 1) / have for need, have in zip(image_size, image.shape, strict=False)))
-        scaled.append(_resize(image, tuple(math.ceil(round(size * scale, 6) - 0.5) for size in image.shape[:2])))
+        scaled.append(textures.resize(image, scale))
     sizes = np.array([image.shape[:2] for image in scaled], np.int32)
     pixels = np.zeros((len(scaled), *sizes.max(axis=0), 3), np.uint8)
     for slot, image, (height, width) in zip(pixels, scaled, sizes, strict=True):
@@ -112,22 +154,5 @@ def _atlas(textures: FrostTextures, preset: str, image_size: tuple[int, int]) ->
     return FrostAtlas(pixels, sizes)
 
 
-def _resize(image: UInt8[np.ndarray, "_ _ 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Returns the image resized bilinearly without antialiasing, pixel centres on pixel centres (cv2.resize)."""
-    values: Float[np.ndarray, "_ _ 3"] = image.astype(np.float64)
-    for axis, (old, new) in enumerate(zip(image.shape, size, strict=False)):
-        position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-        lower = np.clip(np.floor(position).astype(int), 0, max(old - 2, 0))
-        share = np.expand_dims(position - lower, (1 - axis, 2))
-        upper = np.minimum(lower + 1, old - 1)
-        values = (1 - share) * np.take(values, lower, axis) + share * np.take(values, upper, axis)
-    return np.rint(values).astype(np.uint8)
-
-
-def _decode(data: bytes) -> UInt8[np.ndarray, "_ _ 3"]:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("frost textures from files need Pillow: pip install pillow") from error
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+def _decode(path: epath.PathLike) -> UInt8[np.ndarray, "_ _ 3"]:
+    return np.asarray(image_files.read_rgb(path))

@@ -5,8 +5,8 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxprune.corruptions import _random, severities
-from jaxprune.corruptions._image import Draws, Image, Severity, at_severity, bytes_of
 from jaxprune.corruptions._poisson import poisson_counts
+from jaxprune.corruptions.image import Draws, Image, Severity, at_severity, bytes_of
 
 
 def draw_normal_noise(key: Array, image: Image, severity: Severity, preset: str) -> Draws:

@@ -5,10 +5,10 @@ and its scripts `make_cifar_c.py`, `make_tinyimagenet_c.py` and `make_imagenet_c
 Lengths are pixels of the preset's image size: 32, 64 and 224.
 """
 
-PRESETS = ("cifar", "tiny_imagenet", "imagenet")
+from jaxprune.names import PRESETS
 
 # The preset that is taken when none is named: the first whose limit is not below the longer side of the image.
-PRESET_LIMITS_PX = {"cifar": 48, "tiny_imagenet": 96, "imagenet": float("inf")}
+PRESET_LIMITS_PX = dict(zip(PRESETS, (48, 96, float("inf")), strict=True))
 
 GAUSSIAN_NOISE_SD = {
     "cifar": (0.04, 0.06, 0.08, 0.09, 0.10),

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Int
 
 from jaxprune.corruptions import _random, severities
 from jaxprune.corruptions._filters import gaussian_correction
-from jaxprune.corruptions._image import Draws, Image, Plane, Severity, at_severity, in_channels_of
+from jaxprune.corruptions.image import Draws, Image, Plane, Severity, at_severity, in_channels_of
 
 # The reference's colours: pale turquoise water, brown mud.
 _WATER = np.array([175, 238, 238], np.float32) / 255

@@ -6,7 +6,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxprune.corruptions import _random, severities
-from jaxprune.corruptions._image import (
+from jaxprune.corruptions._matrices import zoom_samples
+from jaxprune.corruptions._motion import motion_blur
+from jaxprune.corruptions.frost_textures import FrostAtlas, FrostTextures
+from jaxprune.corruptions.image import (
     Draws,
     Image,
     Plane,
@@ -19,9 +22,7 @@ from jaxprune.corruptions._image import (
     pixels_at,
     to_uint8,
 )
-from jaxprune.corruptions._matrices import zoom_samples
-from jaxprune.corruptions._motion import motion_blur
-from jaxprune.corruptions.frost_textures import FrostAtlas, FrostTextures
+from jaxprune.corruptions.prepared import Options, Prepared
 
 
 def draw_snow(key: Array, image: Image, severity: Severity, preset: str) -> Draws:
@@ -52,6 +53,12 @@ def apply_snow(image: Image, draws: Draws, severity: Severity, preset: str) -> I
     return mix * image + (1 - mix) * white + flakes + flakes[::-1, ::-1]
 
 
+def prepare_frost(preset: str, image_size: tuple[int, int], options: Options) -> Prepared:
+    """Returns the `atlas` of the textures at the preset's scale."""
+    textures = options.frost_textures or FrostTextures.procedural()
+    return Prepared(draw={"atlas": textures.atlas(preset, image_size)}, apply={})
+
+
 def draw_frost(key: Array, image: Image, severity: Severity, preset: str, atlas: FrostAtlas | None = None) -> Draws:
     """Returns `crop`: [height, width, 3], values 0..255, a random part of a random texture at the preset's scale.
 
@@ -61,9 +68,9 @@ def draw_frost(key: Array, image: Image, severity: Severity, preset: str, atlas:
     pixels, sizes = atlas or FrostTextures.procedural().atlas(preset, (height, width))
     which, *corner = _random.uniform(key, (3,))
     index = (which * len(pixels)).astype(jnp.int32)
-    room = jnp.asarray(sizes)[index] - np.array([height, width], np.int32)
+    room = (jnp.asarray(sizes)[index] - np.array([height, width], np.int32)).astype(which.dtype)
     top, left = (jnp.floor(share * free).astype(jnp.int32) for share, free in zip(corner, room, strict=True))
-    rows, columns = jnp.indices((height, width))
+    rows, columns = jnp.indices((height, width), jnp.int32)
     rows = index * pixels.shape[1] + top + rows
     crop = pixels_at(jnp.asarray(pixels).reshape(-1, *pixels.shape[2:]), rows, left + columns)
     return {"crop": crop.astype(image.dtype)}
@@ -104,7 +111,7 @@ def apply_fog(image: Image, draws: Draws, severity: Severity, preset: str) -> Im
 
 def _diamond_square(errors: list[Array], amplitudes: Float[Array, " levels"]) -> Plane:
     """Returns a periodic plasma fractal in [0, 1]: the mean of four neighbours plus an error, level by level."""
-    grid = jnp.zeros((1, 1))  # each of `errors` is [3, n, n]
+    grid = jnp.zeros((1, 1), amplitudes.dtype)  # each of `errors` is [3, n, n]
     for level, error in enumerate(errors):
         square_error, top_error, left_error = amplitudes[level] * error
         to_right = grid + jnp.roll(grid, -1, axis=1)

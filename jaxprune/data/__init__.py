@@ -19,7 +19,13 @@ from jaxprune.data.augment import (
     random_resized_crop,
 )
 from jaxprune.data.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES, CIFAR100_COARSE_CLASSES
-from jaxprune.data.corrupted_folder import LABELS_FILE, MANIFEST_FILE, corrupted_folder_contents, load_cifar_c
+from jaxprune.data.corrupted_folder import (
+    LABELS_FILE,
+    MANIFEST_FILE,
+    corrupted_folder_contents,
+    load_cifar_c,
+    load_cifar_c_labels,
+)
 from jaxprune.data.dataset import (
     CIFAR10_MEAN,
     CIFAR10_STD,
@@ -59,6 +65,7 @@ __all__ = [
     "corrupted_folder_contents",
     "load",
     "load_cifar_c",
+    "load_cifar_c_labels",
     "load_image_folder",
     "load_npz",
     "random_corruption",

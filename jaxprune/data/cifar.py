@@ -21,6 +21,7 @@ SPLIT_SIZES = {"train": 50_000, "test": 10_000}
 _SIDE, _CHANNELS = 32, 3
 _PIXELS = _SIDE * _SIDE * _CHANNELS
 _HASH_CHUNK = 1 << 20
+_MOST_BYTES = 1 << 29  # of a file inside an archive; CIFAR-100's 50,000 images take 155 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +54,11 @@ def _parse_python(content: bytes, labels: _Labels):
     missing = [key for key in ("data", labels.python_key) if key not in batch]
     if missing:
         raise ValueError(f"it holds no {' and no '.join(missing)}, only {', '.join(sorted(batch))}")
-    pixels, numbers = batch["data"], np.asarray(batch[labels.python_key])
-    if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
+    pixels, numbers = batch["data"], batch[labels.python_key]
+    # Looked at before NumPy does: a list of lists of the same list needs no length to be without end.
+    if isinstance(numbers, list) and all(type(number) is int and number.bit_length() < 63 for number in numbers):
+        numbers = np.array(numbers, np.int64)
+    if not isinstance(numbers, np.ndarray) or numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
         raise ValueError(f"its {labels.python_key} are not one integer per image")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(numbers), _PIXELS):
         raise ValueError(f"its data is no uint8 array [{len(numbers)}, {_PIXELS}], as its {len(numbers)} labels need")
@@ -208,14 +212,16 @@ def _load(kind: _Labels, archives: tuple[_Archive, ...], *, split, data_dir, lim
         )
     class_names = kind.class_names
     if is_prepared:
-        images, labels, class_names = tfds_source.read(place, split=split, limit=limit, label_key=kind.tfds_key)
+        images, labels, class_names = tfds_source.read(
+            place, kind.tfds_name, split=split, limit=limit, label_key=kind.tfds_key
+        )
     else:
         archive = next(archive for archive in archives if place.name in (archive.folder, archive.file))
         parts = _read_archive(place, archive, kind, split=split, limit=limit, verify=verify)
         images, labels = (np.concatenate(part)[:limit] for part in zip(*parts, strict=True))
     dataset = Dataset(
         images=np.ascontiguousarray(images),
-        labels=labels.astype(np.int32),
+        labels=labels,
         class_names=class_names,
         name=kind.name,
         split=split,
@@ -269,6 +275,8 @@ def _members(place: epath.Path, archive: _Archive, names: list[str]) -> dict[str
         ):
             for member in members:
                 name = wanted.get(member.name.removeprefix("./"))
+                if name is not None and member.isfile() and member.size > _MOST_BYTES:
+                    raise tarfile.TarError(f"{member.name} claims {member.size} bytes")
                 if name is not None and member.isfile():
                     found[name] = members.extractfile(member).read()
             while unpacked.read(_HASH_CHUNK):  # to the end, where gzip compares its checksum

@@ -4,18 +4,25 @@ import collections
 import dataclasses
 import functools
 import os
-import struct
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 
 import numpy as np
 from etils import epath
 
+from jaxprune import image_files
 from jaxprune.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset, check_limit
 
 SPLITS = ("train", "validation", "test")
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _SHOWN = 5  # as many names or sizes an error lists
+# What systems and programs put beside a user's files, besides everything that begins with a dot: folders of thumbnails
+# and of metadata, and Windows' caches.
+_SYSTEM_NAMES = ("__macosx", "@eadir", "desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db")
+# What lies beside images and is none: notes, annotations, check sums, lists.
+_NO_IMAGES = frozenset(
+    ".csv .htm .html .json .log .mat .md .md5 .npy .pdf .sha256 .tsv .txt .xml .yaml .yml".split()  # noqa: SIM905
+)
 
 
 def load_image_folder(
@@ -32,9 +39,12 @@ def load_image_folder(
 ) -> Dataset:
     """Returns the images of a folder with one sub-folder per class, as RGB, ordered by class and file name.
 
-    Files ending in .bmp, .jpeg, .jpg, .png or .webp are found at any depth below their class; others are ignored.
-    Images are turned as their EXIF orientation says; greyscale, palette and 16-bit ones become 8-bit RGB; an alpha
-    channel is dropped. `resize` describes how they get `image_size`.
+    Images are found at any depth below their class, by these endings: .bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pbm, .pgm,
+    .png, .pnm, .ppm, .tif, .tiff and .webp. What is hidden (`.ipynb_checkpoints`, `._cat.png`) or a system's own
+    (`__MACOSX`, `Thumbs.db`) is no part of the set; other files are not read, and a warning counts them by ending
+    unless they are text or the like. Images are turned as their EXIF orientation says; greyscale, palette and 16-bit
+    ones become 8-bit RGB; an alpha channel is dropped; of an animation or of several pages the first is taken. `resize`
+    describes how they get `image_size`.
 
     Args:
       path: the folder, local or `gs://`.
@@ -128,8 +138,12 @@ def list_image_folder(path, *, class_names: Sequence[str] | None = None):
     if not root.exists():
         raise FileNotFoundError(f"no folder at {root}; give one that holds one sub-folder of images per class")
     found = _class_folders(root)
+    beside = collections.Counter(_ending(file) for file in root.iterdir() if not _is_hidden(file) and not file.is_dir())
     if not found:
-        raise ValueError(f"{root} has no sub-folders; it needs one per class, with that class's images")
+        raise ValueError(
+            f"{root} has no sub-folders; it needs one per class, with that class's images (it holds "
+            f"{_counts(beside) or 'no files'})"
+        )
     names = tuple(class_names) if class_names is not None else found
     unknown = [name for name in found if name not in names]
     if unknown:
@@ -137,49 +151,63 @@ def list_image_folder(path, *, class_names: Sequence[str] | None = None):
             f"{root} holds classes that class_names lacks: {_shorten(unknown)}; class_names are {_shorten(names)}"
         )
     files, labels = [], []
+    unread = collections.Counter()
+    for ending in beside:
+        if ending not in _NO_IMAGES:
+            unread[f"{ending or 'without ending'} beside the classes"] = beside[ending]
     for label, name in enumerate(names):
-        inside = sorted(_images_below(root / name), key=os.fspath) if name in found else []
+        below = list(_files_below(root / name)) if name in found else []
+        inside = sorted((file for file in below if _ending(file) in image_files.ENDINGS), key=os.fspath)
+        others = collections.Counter(_ending(file) for file in below if _ending(file) not in image_files.ENDINGS)
         if not inside and name in found:
             raise ValueError(
-                f"class {name!r} of {root} has no images ({', '.join(EXTENSIONS)}); remove the sub-folder or fill it"
+                f"class {name!r} of {root} has no images ({', '.join(image_files.ENDINGS)}); it holds "
+                f"{_counts(others) or 'no files'}; remove the sub-folder or fill it"
             )
         files += inside
         labels += [label] * len(inside)
+        unread.update({ending: count for ending, count in others.items() if ending not in _NO_IMAGES})
+    if unread:
+        warnings.warn(
+            f"{root}: {unread.total()} files were not read ({_counts(unread)}); a class's images are the files in its "
+            f"sub-folder that end in {', '.join(image_files.ENDINGS)}",
+            stacklevel=3,
+        )
     return files, np.array(labels, np.int32), names
 
 
-def _images_below(folder: epath.Path) -> Iterator[epath.Path]:
+def _files_below(folder: epath.Path) -> Iterator[epath.Path]:
     for entry in folder.iterdir():
-        if entry.suffix.lower() in EXTENSIONS:
+        if _is_hidden(entry):
+            continue
+        # Asking whether it is a folder takes time, in buckets above all.
+        if _ending(entry) not in image_files.ENDINGS and entry.is_dir():
+            yield from _files_below(entry)
+        else:
             yield entry
-        elif entry.is_dir():
-            yield from _images_below(entry)
+
+
+def _ending(file: epath.Path) -> str:
+    return file.suffix.lower()
+
+
+def _is_hidden(entry: epath.Path) -> bool:
+    return entry.name.startswith(".") or entry.name.lower() in _SYSTEM_NAMES
+
+
+def _counts(endings: collections.Counter) -> str:
+    """Returns how many files of which endings, such as ".heic 12, .avif 2"."""
+    by_count = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+    return _shorten([f"{ending or 'without ending'} {count}" for ending, count in by_count])
 
 
 def read_image(path, *, image_size: int | None = None, crop_fraction: float = 1.0) -> np.ndarray:
     """Returns one image file as uint8 RGB [H, W, 3], resized if `image_size` is given.
 
-    Raises:
-      ValueError: the file is no image that Pillow can read to its end.
+    Raises: as `image_files.read_rgb`.
     """
-    from PIL import Image, ImageOps
-
-    try:
-        with epath.Path(path).open("rb") as file, Image.open(file) as image:
-            image = _to_rgb(ImageOps.exif_transpose(image))
-    except (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
+    image = image_files.read_rgb(path)
     return np.asarray(image if image_size is None else resize(image, image_size, crop_fraction))
-
-
-def _to_rgb(image):
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # 16-bit greyscale; Pillow's own conversion would saturate it
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
 
 
 def resize(image, image_size: int, crop_fraction: float = 1.0):
@@ -207,7 +235,7 @@ def resize(image, image_size: int, crop_fraction: float = 1.0):
 
 
 def _class_folders(root: epath.Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+    return tuple(sorted(entry.name for entry in root.iterdir() if not _is_hidden(entry) and entry.is_dir()))
 
 
 def _shorten(names: Sequence[str]) -> str:

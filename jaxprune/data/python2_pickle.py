@@ -1,53 +1,28 @@
-"""Reads the python batches of CIFAR without executing anything in them.
+"""Reads the python batches of CIFAR without importing or executing anything that they name.
 
-The batches are pickles that Python 2 wrote: a dict of lists of integers and strings and one NumPy array. They are
-parsed opcode by opcode (`pickletools.genops`, which only decodes) and interpreted here; Python's unpickler is not
-used. The four names that such a file needs stand for code of ours; any other name is refused and never imported.
+The batches are pickles that Python 2 wrote: a dict of lists of integers and strings and one NumPy array. Python's
+unpickler reads them, of whose instructions only those that build plain values are left, and with stand-ins for the four
+names that such a file needs; any other name is refused and never looked up. NumPy's own functions would not do as
+stand-ins: a hostile dtype makes them read memory that is not theirs.
 """
 
-import dataclasses
-import pickletools
+import io
+import pickle
+from typing import Any, ClassVar
 
 import numpy as np
 
-_ARRAY, _ARRAY_TYPE, _DTYPE, _BYTES = "array", "array type", "dtype", "bytes"
-_NAMES = {
-    ("numpy.core.multiarray", "_reconstruct"): _ARRAY,
-    ("numpy._core.multiarray", "_reconstruct"): _ARRAY,
-    ("numpy", "ndarray"): _ARRAY_TYPE,
-    ("numpy", "dtype"): _DTYPE,
-    ("_codecs", "encode"): _BYTES,  # how Python 3 writes bytes in Python 2's protocol
-}
 _DTYPES = ("u1", "i1", "i2", "i4", "i8")
 _BYTE_ORDERS = ("|", "<", ">", "=")
-# An opcode's argument is the value: Python 2's byte strings arrive decoded as Latin-1, which loses nothing.
-_VALUES = {
-    *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
-    *("BINBYTES", "SHORT_BINBYTES"),
-}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_OPCODES = (
+    "PROTO FRAME STOP MARK PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET NONE NEWTRUE NEWFALSE INT BININT "
+    "BININT1 BININT2 LONG LONG1 STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINBYTES "
+    "SHORT_BINBYTES EMPTY_DICT DICT SETITEM SETITEMS EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 "
+    "TUPLE3 GLOBAL STACK_GLOBAL REDUCE BUILD"
+)
 
 
-class _Mark:
-    """Where a list, tuple or dict begins on the stack."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Name:
-    kind: str
-
-
-@dataclasses.dataclass
-class _Built:
-    """An array or a dtype: created by one opcode, given its content by a later one."""
-
-    kind: str
-    value: object = None
-
-
-def read_python2_pickle(data: bytes) -> dict:
+def read_python2_pickle(data: bytes) -> dict[str, Any]:
     """Returns the dict in a pickle of plain values and NumPy integer arrays, its keys as `str`.
 
     Byte strings become `str` by Latin-1. Nothing in the file is executed.
@@ -57,114 +32,93 @@ def read_python2_pickle(data: bytes) -> dict:
         or names anything else.
     """
     try:
-        result = _interpret(data)
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"not a pickle of plain values and integer arrays: {error}") from error
+        result = _Unpickler(io.BytesIO(data), encoding="latin-1").load()
+    # What an unpickler raises of hostile files is no closed list.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"not a pickle of plain values and integer arrays: {reason}") from error
     if not isinstance(result, dict):
         raise ValueError(f"the pickle holds a {type(result).__name__} instead of a dict")
-    return {key: value.value if isinstance(value, _Built) else value for key, value in result.items()}
+    return {_text(key): value.value if isinstance(value, _Array) else value for key, value in result.items()}
 
 
-def _interpret(data: bytes):
-    stack, memo = [], {}
-    for opcode, argument, position in pickletools.genops(data):
-        name = opcode.name
-        if name in _VALUES:
-            stack.append(argument)
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(memo[argument])
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in ("EMPTY_DICT", "EMPTY_LIST"):
-            stack.append({} if name == "EMPTY_DICT" else [])
-        elif name == "MARK":
-            stack.append(_Mark)
-        elif name in ("TUPLE", "LIST"):
-            values = _pop_to_mark(stack)
-            stack.append(tuple(values) if name == "TUPLE" else values)
-        elif name in _TUPLES:
-            stack.append(tuple(_pop(stack, _TUPLES[name])))
-        elif name in ("APPENDS", "APPEND"):
-            values = _pop_to_mark(stack) if name == "APPENDS" else _pop(stack, 1)
-            _expect(stack[-1], list).extend(values)
-        elif name in ("SETITEMS", "SETITEM", "DICT"):
-            values = _pop(stack, 2) if name == "SETITEM" else _pop_to_mark(stack)
-            if name == "DICT":
-                stack.append({})
-            # Only text as keys: hashing a deeply nested tuple would exhaust the C stack.
-            keys = [_text(key) for key in values[::2]]
-            _expect(stack[-1], dict).update(zip(keys, values[1::2], strict=True))
-        elif name == "GLOBAL":
-            stack.append(_name(*argument.split(" ", 1)))
-        elif name == "STACK_GLOBAL":
-            stack.append(_name(*_pop(stack, 2)))
-        elif name == "REDUCE":
-            function, arguments = _pop(stack, 2)
-            stack.append(_create(_expect(function, _Name).kind, arguments))
-        elif name == "BUILD":
-            (state,) = _pop(stack, 1)
-            _fill(_expect(stack[-1], _Built), state)
-        elif name == "STOP":
-            return stack.pop()
-        elif name not in ("PROTO", "FRAME"):
-            raise ValueError(f"it uses {name} at byte {position}, which no CIFAR batch needs")
-    raise ValueError("it has no end")
+class _Dtype:
+    """Stands for `numpy.dtype`, of integers only."""
+
+    def __init__(self, kind: str | bytes, *_: Any):
+        if _text(kind) not in _DTYPES:
+            raise ValueError(f"it makes a dtype that is not of {', '.join(_DTYPES)}")
+        self.value = np.dtype(_text(kind))
+
+    def __setstate__(self, state: tuple):
+        if _text(state[1]) not in _BYTE_ORDERS:
+            raise ValueError("it makes a dtype of no known byte order")
+        self.value = self.value.newbyteorder(_text(state[1]))
 
 
-def _pop(stack: list, count: int) -> list:
-    if len(stack) < count:
-        raise ValueError("a value is missing")
-    values = stack[len(stack) - count :]
-    del stack[len(stack) - count :]
-    return values
+class _Array:
+    """Stands for `numpy.core.multiarray._reconstruct`, which makes an array whose content comes later."""
+
+    value: Any = None
+
+    def __init__(self, *_: Any):
+        pass
+
+    def __setstate__(self, state: tuple):
+        _, shape, dtype, is_fortran, content = state
+        if not isinstance(dtype, _Dtype):
+            raise ValueError("it makes an array without a dtype")
+        content = content.encode("latin-1") if isinstance(content, str) else content
+        self.value = np.frombuffer(content, dtype.value).reshape(shape, order="F" if is_fortran else "C")
 
 
-def _pop_to_mark(stack: list) -> list:
-    values = []
-    while (value := stack.pop()) is not _Mark:
-        values.append(value)
-    return values[::-1]
+class _Instructions(dict):
+    def __missing__(self, code: int):
+        raise ValueError(f"it uses the instruction {bytes([code])!r}, which no CIFAR batch needs")
 
 
-def _expect(value, kind: type):
-    if not isinstance(value, kind):
-        raise ValueError(f"a {type(value).__name__} stands where a {kind.__name__.strip('_').lower()} is needed")
-    return value
-
-
-def _name(module: str, name: str) -> _Name:
-    if (module, name) not in _NAMES:
+# The unpickler written in Python: that in C makes a table of 2^32 entries for a file that says "remember as 2^32".
+class _Unpickler(pickle._Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        match module, name:
+            case ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct"):
+                return _Array
+            case ("numpy", "dtype"):
+                return _Dtype
+            case ("numpy", "ndarray"):
+                return None  # an argument that `_Array` does not look at
+            case ("_codecs", "encode"):  # how Python 3 writes bytes in Python 2's protocol
+                return lambda text, *_: text.encode("latin-1")  # a new one each time: a file may set its attributes
         raise ValueError(f"it names {module}.{name}, which is refused and was not executed; the file may be hostile")
-    return _Name(_NAMES[module, name])
+
+    def load_setitems(self) -> None:
+        self._set_items(self.pop_mark())
+
+    def load_setitem(self) -> None:
+        value = self.stack.pop()
+        self._set_items([self.stack.pop(), value])
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._set_items(items)
+
+    def _set_items(self, items: list) -> None:
+        # Only text as keys: hashing a deeply nested tuple would exhaust the C stack.
+        keys = [_text(key) for key in items[::2]]
+        if not isinstance(self.stack[-1], dict):
+            raise ValueError("it sets items of what is no dict")
+        self.stack[-1].update(zip(keys, items[1::2], strict=True))
+
+    dispatch: ClassVar = _Instructions(
+        {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES.split()}
+        | {pickle.SETITEMS[0]: load_setitems, pickle.SETITEM[0]: load_setitem, pickle.DICT[0]: load_dict}
+    )
 
 
-def _create(kind: str, arguments: tuple):
-    if kind == _BYTES:
-        return arguments[0].encode("latin-1")
-    if kind == _ARRAY:
-        return _Built(_ARRAY)
-    if kind == _DTYPE and _text(arguments[0]) in _DTYPES:
-        return _Built(_DTYPE, np.dtype(_text(arguments[0])))
-    raise ValueError(f"it makes a {kind} that is not of {', '.join(_DTYPES)}")
-
-
-def _fill(built: _Built, state: tuple) -> None:
-    if built.kind == _DTYPE:
-        order = _text(state[1])
-        if order not in _BYTE_ORDERS:
-            raise ValueError("a dtype of no known byte order")
-        built.value = built.value.newbyteorder(order)
-        return
-    _, shape, dtype, is_fortran, content = state
-    if _expect(dtype, _Built).kind != _DTYPE:
-        raise ValueError("an array without a dtype")
-    content = content.encode("latin-1") if isinstance(content, str) else content
-    built.value = np.frombuffer(content, dtype.value).reshape(shape, order="F" if is_fortran else "C")
-
-
-def _text(value) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else _expect(value, str)
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if not isinstance(value, str):
+        raise ValueError(f"a {type(value).__name__} stands where a text is needed")
+    return value

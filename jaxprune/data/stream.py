@@ -135,7 +135,13 @@ class StreamedDataset:
         images = np.zeros((len(indices), self.image_size, self.image_size, 3), np.uint8)
         labels = np.zeros(len(indices), np.int32)
         for row, index in enumerate(indices):
-            images[row], labels[row] = self.read(index)
+            images[row], label = self.read(index)
+            # An array would take 1.7 as 1 and "3" as 3.
+            if np.ndim(label) or not np.issubdtype(np.asarray(label).dtype, np.integer):
+                raise TypeError(f"example {index} of {self.name!r} has the label {label!r}; give an integer")
+            if not 0 <= label <= np.iinfo(labels.dtype).max:
+                raise ValueError(f"example {index} of {self.name!r} has the label {label}; classes count from 0")
+            labels[row] = label
         return Batch(images, labels, np.array(indices, np.int64))
 
 
@@ -190,19 +196,15 @@ def stream_tfds(
     folder = tfds_source.data_folder(data_dir) / name
     if not folder.exists():
         raise FileNotFoundError(f"no prepared {name!r} in {folder.parent}; {tfds_source.how_to_prepare(name)}")
-    source = tfds_source.open_source(folder, split=split, label_key=label_key)
+    source = tfds_source.open_source(folder, name, split=split, label_key=label_key)
 
     def read(index: int):
         from PIL import Image
 
-        with tfds_source.naming(folder):
-            record = source[index]
-        image = np.squeeze(record["image"], axis=2) if record["image"].shape[2] == 1 else record["image"]
-        resized = resize(Image.fromarray(image).convert("RGB"), image_size, crop_fraction)
-        return np.asarray(resized), int(record[label_key])
+        ((image, label),) = source.read([index])
+        return np.asarray(resize(Image.fromarray(image), image_size, crop_fraction)), label
 
-    names = tuple(source.dataset_info.features[label_key].names)
-    return StreamedDataset(read, len(source), image_size, names, name, split, mean, std)
+    return StreamedDataset(read, len(source), image_size, source.class_names, name, split, mean, std)
 
 
 def _grain():

@@ -1,6 +1,6 @@
 """Corrupt, classify, measure: several classifiers on the clean and the corrupted versions of one data set."""
 
-from jaxprune.evaluation._arguments import COMPUTE_DTYPES, MODEL_AXES
+from jaxprune.evaluation._arguments import MODEL_AXES
 from jaxprune.evaluation._evaluate import BATCH_SIZE, evaluate
 from jaxprune.evaluation.examples import EXAMPLE_DTYPES, Examples, KeepExamples, examples_path, load_examples
 from jaxprune.evaluation.plan import CLEAN, SEVERITIES, check_corruptions, folder_test_sets, test_set_key
@@ -8,7 +8,6 @@ from jaxprune.evaluation.plan import CLEAN, SEVERITIES, check_corruptions, folde
 __all__ = [
     "BATCH_SIZE",
     "CLEAN",
-    "COMPUTE_DTYPES",
     "EXAMPLE_DTYPES",
     "MODEL_AXES",
     "SEVERITIES",

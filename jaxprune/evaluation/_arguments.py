@@ -12,17 +12,17 @@ from jaxprune.data import Dataset, StreamedDataset
 from jaxprune.evaluation._run import Run, check_labels
 from jaxprune.evaluation.plan import PlannedSet
 
-COMPUTE_DTYPES = ("float32", "bfloat16")
 MODEL_AXES = ("loop", "vmap")
+NON_FINITE = ("refuse", "mark")
 
 
-def check_options(batch_size, model_axis, compute_dtype) -> None:
+def check_options(batch_size, model_axis, non_finite) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; give a number of images of 1 or more")
     if model_axis is not None and model_axis not in MODEL_AXES:
         raise ValueError(f"unknown model_axis {model_axis!r}; known: {', '.join(map(repr, MODEL_AXES))}")
-    if compute_dtype not in COMPUTE_DTYPES:
-        raise ValueError(f"unknown compute_dtype {compute_dtype!r}; known: {', '.join(COMPUTE_DTYPES)}")
+    if non_finite not in NON_FINITE:
+        raise ValueError(f"unknown non_finite {non_finite!r}; known: {', '.join(NON_FINITE)}")
 
 
 def check_classifiers(classifiers: Mapping[str, models.Classifier]) -> None:
@@ -85,7 +85,9 @@ def _check_size(label: str, classifier: models.Classifier, source: Dataset | Str
         ) from error
 
 
-def fingerprint(run: Run, classifiers, planned: Iterable[PlannedSet], model_axis: str) -> dict[str, str]:
+def fingerprint(
+    run: Run, classifiers, planned: Iterable[PlannedSet], *, model_axis: str, precisions: Mapping[str, str]
+) -> dict[str, str]:
     """Returns what all processes must agree on, by name."""
     weights = hashlib.sha256()
     for leaf in jax.tree.leaves(classifiers):
@@ -104,7 +106,7 @@ def fingerprint(run: Run, classifiers, planned: Iterable[PlannedSet], model_axis
         "batch_size": str(run.batch_size),
         "devices": ", ".join(map(str, run.mesh.devices.flat)),
         "model_axis": model_axis,
-        "compute_dtype": run.compute_dtype,
+        "precision": ", ".join(precisions.values()),
         "frost_textures": "default" if run.textures is None else str(run.textures.provenance),
         # The folder may be called otherwise elsewhere; only one process writes.
         "keep_examples": "no" if run.keep is None else f"{run.keep.dtype}, probs={run.keep.probs}",

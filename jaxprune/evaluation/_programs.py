@@ -40,46 +40,42 @@ def corrupt(key, images, first_index, severity, *, name: str, textures, mesh: Me
     )
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "micro_batch", "compute_dtype", "keep_probs"))
+@functools.partial(jax.jit, static_argnames=("mesh", "micro_batch", "keep_probs"))
 def classify(
-    classifier, images, labels, *, mesh: Mesh, micro_batch: int, compute_dtype: str, keep_probs: bool
+    classifier,
+    images,
+    labels,
+    *,
+    weights_finite: Bool[Array, "models"],
+    mesh: Mesh,
+    micro_batch: int,
+    keep_probs: bool,
 ) -> Outputs:
-    """Returns the outputs of one classifier, or of a stack of them, whose leaves have a leading axis of models."""
+    """Returns the outputs of one classifier, or of a stack of them, whose leaves have a leading axis of models.
 
-    def one(classifier, images, labels):
+    The logits of a classifier whose weights are not finite are NaN: XLA may lose a NaN on the way (`models.finite`).
+    """
+
+    def one(classifier, weights_finite, images, labels):
         def piece(images_and_labels):
             images, labels = images_and_labels
-            logits = _logits(classifier, images, compute_dtype)
+            logits, _ = classifier.apply(classifier.params, classifier.batch_stats, images)
+            logits = jnp.where(weights_finite, logits.astype(jnp.float32), jnp.nan)
             statistics = metrics.example_statistics(logits, labels, from_logits=True)
             probs = jax.nn.softmax(logits) if keep_probs else None
             return Outputs(statistics, jnp.isfinite(logits).all(axis=-1), probs)
 
         return models.map_batch(piece, (images, labels), micro_batch)
 
-    def local(classifier, images, labels):
+    def local(classifier, weights_finite, images, labels):
         if classifier.mean.ndim == 1:  # one: without the vmap, which would make convolutions grouped
-            return jax.tree.map(lambda leaf: leaf[None], one(classifier, images, labels))
-        return jax.vmap(one, in_axes=(0, None, None))(classifier, images, labels)
+            return jax.tree.map(lambda leaf: leaf[None], one(classifier, weights_finite[0], images, labels))
+        return jax.vmap(one, in_axes=(0, 0, None, None))(classifier, weights_finite, images, labels)
 
-    specs = (_EVERYWHERE, _DATA, _DATA)
+    specs = (_EVERYWHERE, _EVERYWHERE, _DATA, _DATA)
     return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=_MODELS_AND_DATA, check_vma=False)(
-        classifier, images, labels
+        classifier, weights_finite, images, labels
     )
-
-
-def _logits(classifier: models.Classifier, images, compute_dtype: str) -> Float[Array, "images classes"]:
-    """Returns float32 logits of a forward pass in `compute_dtype`.
-
-    In bfloat16 the weights and activations are of that type, the other state (BatchNorm's statistics) stays float32.
-    """
-    params, inputs = classifier.params, classifier.normalize(images)
-    if compute_dtype != "float32":
-        inputs = inputs.astype(compute_dtype)
-        params = jax.tree.map(lambda w: w.astype(compute_dtype) if jnp.issubdtype(w.dtype, jnp.floating) else w, params)
-    # Unasked, a GPU would multiply float32 in TensorFloat-32 and a TPU in bfloat16.
-    with jax.default_matmul_precision("highest"):
-        logits, _ = classifier.forward(params, classifier.batch_stats, inputs, False, None)
-    return classifier.tempered(logits.astype(jnp.float32))
 
 
 @functools.partial(jax.jit, static_argnames=("count", "keep_examples", "mesh"))

@@ -47,7 +47,6 @@ class Run:
     mesh: Mesh
     batch_size: int
     micro_batch: int
-    compute_dtype: str
     keep: KeepExamples | None
     streams: Streams
     streamed_labels: dict[StreamedDataset, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -86,6 +85,10 @@ class Run:
             yield images, labels
         self.streamed_labels[source] = np.concatenate(seen)
 
+    def known_labels(self, source: Dataset | StreamedDataset) -> np.ndarray | None:
+        """Returns a data set's labels; None for those of a stream that was not read yet."""
+        return source.labels if isinstance(source, Dataset) else self.streamed_labels.get(source)
+
     def labels(self, source: Dataset | StreamedDataset) -> np.ndarray:
         """Returns a data set's labels; those of a stream after it was read."""
         return source.labels if isinstance(source, Dataset) else self.streamed_labels[source]
@@ -93,18 +96,22 @@ class Run:
     def corrupt(self, test_set: PlannedSet, images: Array, first_index: int) -> Array:
         """Returns the test set's version of a clean batch."""
         words = np.asarray(jax.random.key_data(test_set_key(self.key, test_set.name, test_set.severity)))
-        # Part of frost's compilation only.
-        textures = self.textures if test_set.name == "frost" else None
+        # Part of the compilation, so only where the corruption prepares something of them.
+        textures = None if corruption_room.CORRUPTIONS[test_set.name].prepare is None else self.textures
         place = {"name": test_set.name, "textures": textures, "mesh": self.mesh}
         return _programs.corrupt(words, images, np.int32(first_index), np.int32(test_set.severity), **place)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """What runs as one program, on the devices: one classifier, or a stack of several; and their places among all."""
+    """What runs as one program, on the devices: one classifier, or a stack of several; and their places among all.
+
+    `weights_finite`, bool `[models]`, says of which all numbers are finite.
+    """
 
     indices: tuple[int, ...]
     classifier: models.Classifier
+    weights_finite: np.ndarray
 
 
 def group_classifiers(classifiers: Mapping[str, models.Classifier], model_axis: str, mesh: Mesh) -> list[Group]:
@@ -118,7 +125,8 @@ def group_classifiers(classifiers: Mapping[str, models.Classifier], model_axis: 
     for members in kinds.values():
         indices, alike = zip(*members, strict=True)
         together = alike[0] if len(alike) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *alike)
-        groups.append(Group(indices, sharding.place_everywhere(together, mesh)))
+        weights_finite = np.array([models.first_non_finite(classifier) is None for classifier in alike])
+        groups.append(Group(indices, sharding.place_everywhere(together, mesh), weights_finite))
     return groups
 
 
@@ -146,7 +154,11 @@ def _taken_apart(group: Group) -> list[Group]:
     if len(group.indices) == 1:
         return [group]
     return [
-        Group((index,), jax.tree.map(lambda leaf, place=place: leaf[place], group.classifier))
+        Group(
+            (index,),
+            jax.tree.map(lambda leaf, place=place: leaf[place], group.classifier),
+            group.weights_finite[place : place + 1],
+        )
         for place, index in enumerate(group.indices)
     ]
 
@@ -157,7 +169,6 @@ def _measure(run: Run, groups: list[Group], test_set: PlannedSet, source: Datase
     options = {
         "mesh": run.mesh,
         "micro_batch": run.micro_batch,
-        "compute_dtype": run.compute_dtype,
         "keep_probs": run.keep is not None and run.keep.probs,
     }
     in_flight = _IN_FLIGHT * run.streams.count
@@ -166,7 +177,9 @@ def _measure(run: Run, groups: list[Group], test_set: PlannedSet, source: Datase
             images = run.corrupt(test_set, images, index * size)
         for group, part in zip(groups, parts, strict=True):
             program = (group, images.shape)
-            part.append(run.streams.call(program, _programs.classify, group.classifier, images, labels, **options))
+            inputs = (group.classifier, images, labels)
+            finite = group.weights_finite
+            part.append(run.streams.call(program, _programs.classify, *inputs, weights_finite=finite, **options))
         if index >= in_flight:
             jax.block_until_ready([part[index - in_flight]() for part in parts])
     parts = [[outputs() for outputs in part] for part in parts]

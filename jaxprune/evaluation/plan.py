@@ -1,14 +1,13 @@
 """Which test sets are measured, in which order, and where each comes from. Nothing is generated or read here."""
 
-import functools
-import json
+import numbers
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-from etils import epath
+import numpy as np
 from jaxtyping import Array, Key
 
 from jaxprune import corruptions as corruption_room
@@ -19,11 +18,15 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class PlannedSet(NamedTuple):
-    """A test set: `read` returns it; without one it is the clean data set, or generated from it."""
+    """A test set: `read` returns it; without one it is the clean data set, or generated from it.
+
+    `labels` returns those of a set that is read, where they are known without reading its images.
+    """
 
     name: str
     severity: int
     read: Callable[[], data.Dataset] | None = None
+    labels: Callable[[], np.ndarray] | None = None
 
     @property
     def is_generated(self) -> bool:
@@ -37,14 +40,22 @@ def test_set_key(key: Key[Array, ""], name: str, severity: int) -> Key[Array, ""
 
 
 def check_corruptions(names: Sequence[str], severities: Sequence[int]) -> None:
-    """Raises a ValueError for an unknown corruption or a severity outside 1..5."""
+    """Raises a ValueError for an unknown corruption or a severity that is not an integer in 1..5."""
+    _check_sequence("corruptions", names)
+    _check_sequence("severities", severities)
     known = corruption_room.CORRUPTIONS
     for name in names:
         if name not in known:
             raise ValueError(f"unknown corruption {name!r}; known: {', '.join(known)}")
     for severity in severities:
-        if severity not in SEVERITIES:
+        is_integer = isinstance(severity, numbers.Integral) and not isinstance(severity, bool)
+        if not is_integer or severity not in SEVERITIES:
             raise ValueError(f"severity {severity!r} is outside 1..5; give integers from 1 (mild) to 5 (strong)")
+
+
+def _check_sequence(what: str, values) -> None:
+    if isinstance(values, str | int | float):
+        raise ValueError(f"{what} is {values!r}; give a sequence, also of one: [{values!r}]")
 
 
 def plan_test_sets(
@@ -56,13 +67,15 @@ def plan_test_sets(
       ValueError: nothing is selected, or what is selected is unknown or named twice.
       FileNotFoundError: a folder lacks what is selected.
     """
+    _check_sequence("corruptions", corruptions)
+    _check_sequence("severities", severities)
     if corrupted is None:
         names = corruption_room.COMMON_CORRUPTIONS if corruptions is None else tuple(corruptions)
         severities = SEVERITIES if severities is None else tuple(severities)
         check_corruptions(names, severities)
         planned = [PlannedSet(name, int(severity)) for name in names for severity in severities]
     elif isinstance(corrupted, str | os.PathLike):
-        planned = [PlannedSet(*item, read) for item, read in folder_test_sets(corrupted, corruptions, severities)]
+        planned = [_own_set(item) for item in folder_test_sets(corrupted, corruptions, severities)]
     elif corruptions is not None or severities is not None:
         raise ValueError(
             "corrupted= gives the test sets themselves, corruptions= and severities= select among generated ones or "
@@ -80,9 +93,26 @@ def plan_test_sets(
     return planned
 
 
+class FolderTestSet(NamedTuple):
+    """A test set of a folder in CIFAR-10-C's layout; called, it is read."""
+
+    path: str
+    name: str
+    severity: int
+    limit: int | None = None
+
+    def __call__(self) -> data.Dataset:
+        """Returns the images and labels."""
+        return data.load_cifar_c(self.path, name=self.name, severity=self.severity, limit=self.limit)
+
+    def labels(self) -> np.ndarray:
+        """Returns the labels, without reading the images."""
+        return data.load_cifar_c_labels(self.path, name=self.name, limit=self.limit)
+
+
 def folder_test_sets(
     path, names: Iterable[str] | None = None, severities: Iterable[int] | None = None, *, limit: int | None = None
-) -> list[tuple[tuple[str, int], Callable[[], data.Dataset]]]:
+) -> list[tuple[tuple[str, int], FolderTestSet]]:
     """Returns ((name, severity), function that reads it) for the test sets of a folder in CIFAR-10-C's layout.
 
     Args:
@@ -92,28 +122,43 @@ def folder_test_sets(
       limit: read the first `limit` images of each only.
 
     Raises:
-      FileNotFoundError: the folder lacks one of the names.
+      FileNotFoundError: there is no such folder, it holds no corrupted images, or it lacks one of the names.
       ValueError: it lacks one of the severities.
     """
-    path = epath.Path(path)
-    stems = sorted(file.stem for file in path.glob("*.npy") if file.name != data.LABELS_FILE) if path.exists() else []
+    stems, present = data.corrupted_folder_contents(path)
     # In the order of the table, those that it does not know last.
-    stems.sort(key=lambda stem: [*corruption_room.CORRUPTIONS, stem].index(stem))
+    stems = sorted(stems, key=lambda stem: [*corruption_room.CORRUPTIONS, stem].index(stem))
     names = tuple(stems) if names is None else tuple(names)
     for name in names:
         if name not in stems:
-            raise FileNotFoundError(f"{path} holds no {name}.npy; it holds {', '.join(stems) or 'no corrupted images'}")
-    manifest = path / data.MANIFEST_FILE
-    present = tuple(json.loads(manifest.read_text())["severities"]) if manifest.exists() else SEVERITIES
+            raise FileNotFoundError(f"{path} holds no {name}.npy; it holds {', '.join(stems)}")
     severities = present if severities is None else tuple(severities)
     for severity in severities:
         if severity not in present:
             raise ValueError(f"severity {severity!r} is not in {path}, which holds {', '.join(map(str, present))}")
-    return [
-        ((name, severity), functools.partial(data.load_cifar_c, path, name=name, severity=severity, limit=limit))
-        for name in names
-        for severity in severities
-    ]
+    path = os.fspath(path)
+    return [((name, severity), FolderTestSet(path, name, severity, limit)) for name in names for severity in severities]
+
+
+def check_labels_agree(
+    test_set: PlannedSet, labels: np.ndarray | None, clean_labels: np.ndarray | None, dataset_name: str
+) -> None:
+    """Raises a ValueError if the labels of a test set are not the clean images', as far as both go and are known.
+
+    Corruptions change pixels, not what is on the image: other labels are another set, or the same in another order,
+    and a comparison with the clean images would say nothing.
+    """
+    if labels is None or clean_labels is None:
+        return
+    count = min(len(labels), len(clean_labels))
+    other = np.flatnonzero(labels[:count] != clean_labels[:count])
+    if len(other):
+        first = other[0]
+        raise ValueError(
+            f"test set {test_set.name} {test_set.severity} has other labels than data set {dataset_name!r}, at "
+            f"{len(other)} of {count} images (first: image {first} has {labels[first]} instead of "
+            f"{clean_labels[first]}); give corrupted versions of the same images in the same order"
+        )
 
 
 def _own_set(item) -> PlannedSet:
@@ -128,4 +173,8 @@ def _own_set(item) -> PlannedSet:
         raise ValueError(f"a corrupted test set is named {name!r}; give it a name other than {CLEAN!r}")
     if not isinstance(severity, int) or severity < 1:
         raise ValueError(f"test set {name!r} has severity {severity!r}; give an integer from 1")
+    if isinstance(source, FolderTestSet):
+        return PlannedSet(name, severity, source, source.labels)
+    if isinstance(source, data.Dataset):
+        return PlannedSet(name, severity, lambda: source, lambda: source.labels)
     return PlannedSet(name, severity, source if callable(source) else lambda: source)

@@ -26,27 +26,35 @@ from jaxprune.models.classifier import (
     split_module,
 )
 from jaxprune.models.export import export_stablehlo, load_stablehlo
+from jaxprune.models.finite import check_finite, first_non_finite
 from jaxprune.models.forward import NnxForward
+from jaxprune.models.precision import PRECISIONS, in_precision, precision_of, renamed
 from jaxprune.models.torch_file import read_torch_file
 from jaxprune.models.torch_weights import convert_state_dict, read_state_dict
 
 __all__ = [
     "CPU_MICRO_BATCH",
     "MODELS",
+    "PRECISIONS",
     "Architecture",
     "ChannelGroup",
     "Classifier",
     "Consumer",
     "abstract_state",
     "assemble",
+    "check_finite",
     "create",
     "export_stablehlo",
+    "first_non_finite",
     "from_linen",
     "from_nnx",
     "from_torch",
+    "in_precision",
     "load_stablehlo",
     "map_batch",
+    "precision_of",
     "read_torch_file",
+    "renamed",
 ]
 
 
@@ -146,7 +154,7 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: a damaged file, one that holds code, or the weights of another architecture.
+      ValueError: a damaged file, one that holds code, the weights of another architecture, or NaN or infinite ones.
     """
     _check_name(name)
     template = abstract_state(name, num_classes=num_classes, in_channels=len(mean), **options)
@@ -160,7 +168,9 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
         path=path,
         flattened={consumer.path: consumer.positions for consumer in consumers if consumer.positions > 1},
     )
-    return classifier.replace(**jax.tree.map(jnp.asarray, state))
+    classifier = classifier.replace(**jax.tree.map(jnp.asarray, state))
+    check_finite(classifier, str(path))
+    return classifier
 
 
 def abstract_state(name: str, *, num_classes: int, in_channels: int = 3, **options) -> dict:

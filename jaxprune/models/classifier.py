@@ -1,5 +1,6 @@
 """A classifier as a pytree: static forward pass, parameters, batch statistics, input normalisation."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -13,7 +14,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 from jaxprune.models.channels import ChannelGroup
+from jaxprune.models.finite import is_finite
 from jaxprune.models.forward import LINEN_MODE_ARGUMENTS, LinenForward, NnxForward
+from jaxprune.models.precision import in_precision
 
 MAX_PIXEL = 255.0
 # A forward pass in pieces that fit the cache is about 1.5x faster on CPU than one over the whole batch.
@@ -65,11 +68,14 @@ class Classifier:
     ) -> tuple[Float[Array, "n classes"], PyTree]:
         """Returns the logits, and the batch statistics (updated when `train`), for the given parameters.
 
-        Images are uint8 in 0..255 or float in [0, 1]; `key` is for dropout in training. Not jitted: call it inside
-        your own jit, for instance to differentiate with respect to `params`.
+        Images are uint8 in 0..255 or float in [0, 1]; `key` is for dropout in training. The logits are float32 at
+        least, whatever the layers compute in; in evaluation mode float32 layers do so on every device. Not jitted: call
+        it inside your own jit, for instance to differentiate with respect to `params`.
         """
-        logits, batch_stats = self.forward(params, batch_stats, self.normalize(images), train, key)
-        return self.tempered(logits), batch_stats
+        # Unasked, a GPU would multiply float32 in TensorFloat-32 and a TPU in bfloat16.
+        with contextlib.nullcontext() if train else jax.default_matmul_precision("highest"):
+            logits, batch_stats = self.forward(params, batch_stats, self.normalize(images), train, key)
+        return self.tempered(logits.astype(jnp.promote_types(logits.dtype, jnp.float32))), batch_stats
 
     def tempered(self, logits: Float[Array, "n classes"]) -> Float[Array, "n classes"]:
         """Returns the network's own logits divided by the temperature."""
@@ -82,11 +88,14 @@ class Classifier:
         mean, std = (statistic.reshape(1, 1, 1, -1) for statistic in (self.mean, self.std))
         return (images - mean) / std
 
-    def logits(self, images: Shaped[Array, "n h w c"]) -> Float[Array, "n classes"]:
+    def logits(self, images: Shaped[Array, "n h w c"], *, precision: str | None = None) -> Float[Array, "n classes"]:
         """Returns the logits of uint8 (0..255) or float (in [0, 1]) images, in evaluation mode; jitted.
 
+        They are NaN if a parameter or statistic is not finite, even where XLA would lose it on the way. `precision` is
+        that of `models.in_precision`, None for the layers' own.
+
         Raises:
-          ValueError: images that are not `[N, H, W, C]` with the classifier's channels.
+          ValueError: images that are not `[N, H, W, C]` with the classifier's channels; an unknown precision.
         """
         images = jnp.asarray(images)
         if images.ndim != 4 or images.shape[3] != self.mean.shape[-1]:
@@ -94,7 +103,7 @@ class Classifier:
                 f"images have shape {list(images.shape)}; {self.name} takes [N, H, W, {self.mean.shape[-1]}]"
             )
         micro_batch = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else max(1, len(images))
-        return _logits(self, images, micro_batch)
+        return _logits(in_precision(self, precision), is_finite(self), images, micro_batch)
 
     @property
     def module(self) -> Any:
@@ -158,11 +167,12 @@ def _abstract_copy(classifier: Classifier, rebuild, widths) -> Classifier:
     return classifier.replace(params=params, batch_stats=batch_stats, forward=NnxForward(module))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _logits(classifier: Classifier, images, micro_batch: int):
-    return map_batch(
+@functools.partial(jax.jit, static_argnums=3)
+def _logits(classifier: Classifier, finite, images, micro_batch: int):
+    logits = map_batch(
         lambda piece: classifier.apply(classifier.params, classifier.batch_stats, piece)[0], images, micro_batch
     )
+    return jnp.where(finite, logits, jnp.nan)
 
 
 def map_batch(function, batch, micro_batch: int):

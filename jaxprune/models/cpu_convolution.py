@@ -10,7 +10,8 @@
 - Maps of at most 2 x 2 pixels, the last block of VGG on 32 x 32 images: XLA computes 2 billion operations a second for
   512 channels, 70 times fewer than for 4 x 4 pixels. As one matrix product of patches they are as fast as other layers.
 
-Other convolutions, and all on other backends, are `lax.conv_general_dilated`.
+Pairs and Winograd's form are for float32: the latter's differences of pixels cost bfloat16 its last digits. Other
+convolutions, and all on other backends, are `lax.conv_general_dilated`.
 """
 
 import functools
@@ -48,9 +49,9 @@ def _convolve(x, kernel, strides, padding, options, *, evaluation):
     if _is_plain_3x3(x, kernel, strides, padding, **options):
         if math.prod(x.shape[1:3]) <= _MOST_PATCHES:
             faster = _convolve_patches
-        elif evaluation and _wins_by_pairs(x, kernel):
+        elif evaluation and x.dtype == jnp.float32 and _wins_by_pairs(x, kernel):
             faster = _convolve_pairs
-        elif evaluation and _wins_by_winograd(x, kernel):
+        elif evaluation and x.dtype == jnp.float32 and _wins_by_winograd(x, kernel):
             faster = _convolve_winograd
     if faster is None:
         return plain(x, kernel)
@@ -59,15 +60,27 @@ def _convolve(x, kernel, strides, padding, options, *, evaluation):
 
 
 def _is_plain_3x3(
-    x, kernel, strides, padding, *, dimension_numbers=None, feature_group_count=1, precision=None, **dilations
+    x,
+    kernel,
+    strides,
+    padding,
+    *,
+    dimension_numbers=None,
+    lhs_dilation=None,
+    rhs_dilation=None,
+    feature_group_count=1,
+    precision=None,
+    **others,
 ):
     del precision
     same = padding == "SAME" or (not isinstance(padding, str) and all(tuple(sides) == (1, 1) for sides in padding))
     return (
         same
         and math.prod(strides) == 1
-        and all(math.prod(d or (1,)) == 1 for d in dilations.values())
+        and all(math.prod(dilation or (1,)) == 1 for dilation in (lhs_dilation, rhs_dilation))
         and feature_group_count == 1
+        and all(value is None for value in others.values())  # such as preferred_element_type
+        and x.dtype == kernel.dtype
         and x.ndim == 4
         and kernel.shape[:2] == _KERNEL_SIZE
         and dimension_numbers == lax.conv_dimension_numbers(x.shape, kernel.shape, _LAYOUT)

@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxprune.models.channels import ChannelGroup, resolve_widths
+from jaxprune.models.initialization import UnusedRngs
 from jaxprune.models.layers import check_stem, convolution
 from jaxprune.models.resnet import batch_norm
 from jaxprune.models.wiring import Layer, groups_of_layers
@@ -189,7 +190,7 @@ def _default_widths(layout: Layout) -> dict[str, int]:
 
 def new_module(name: str, *, num_classes: int, **options) -> ImagenetResNet:
     """Returns the module of a row of `LAYOUTS`. Its own initial weights are not used; see `initialization`."""
-    return ImagenetResNet(layout=LAYOUTS[name], num_classes=num_classes, rngs=nnx.Rngs(0), **options)
+    return ImagenetResNet(layout=LAYOUTS[name], num_classes=num_classes, rngs=UnusedRngs(), **options)
 
 
 def torch_keys(name: str, **options) -> tuple[dict[tuple[str, ...], str], ...]:

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxprune.models.channels import ChannelGroup, resolve_widths
+from jaxprune.models.initialization import UnusedRngs
 from jaxprune.models.layers import check_stem, convolution
 from jaxprune.models.resnet import batch_norm
 from jaxprune.models.wiring import Layer, groups_of_layers
@@ -179,7 +180,7 @@ def _default_widths() -> dict[str, int]:
 
 def new_module(*, num_classes: int, **options) -> MobileNetV2:
     """Returns the module. Its own initial weights are not used; see `initialization`."""
-    return MobileNetV2(num_classes=num_classes, rngs=nnx.Rngs(0), **options)
+    return MobileNetV2(num_classes=num_classes, rngs=UnusedRngs(), **options)
 
 
 def torch_keys(**options) -> tuple[dict[tuple[str, ...], str], ...]:

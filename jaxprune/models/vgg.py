@@ -60,7 +60,7 @@ def adaptive_average_pool(x: Float[Array, "n h w c"], pixels: int) -> Float[Arra
     """
     if x.shape[1:3] == (pixels, pixels):
         return x
-    rows, columns = (_cell_weights(size, pixels) for size in x.shape[1:3])
+    rows, columns = (jnp.asarray(_cell_weights(size, pixels), x.dtype) for size in x.shape[1:3])
     return jnp.einsum("ph,nhwc,qw->npqc", rows, x, columns, precision=jax.lax.Precision.HIGHEST)
 
 

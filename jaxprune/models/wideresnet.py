@@ -5,6 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxprune.models.channels import ChannelGroup, resolve_widths
+from jaxprune.models.initialization import UnusedRngs
 from jaxprune.models.layers import convolution
 from jaxprune.models.resnet import batch_norm
 from jaxprune.models.wiring import Layer, groups_of_layers
@@ -111,7 +112,7 @@ def _default_widths(depth: int, factor: int) -> dict[str, int]:
 def new_module(name: str, *, num_classes: int, **options) -> WideResNet:
     """Returns the module of a row of `DEPTHS_AND_FACTORS`. Its own initial weights are not used."""
     depth, factor = DEPTHS_AND_FACTORS[name]
-    return WideResNet(depth=depth, factor=factor, num_classes=num_classes, rngs=nnx.Rngs(0), **options)
+    return WideResNet(depth=depth, factor=factor, num_classes=num_classes, rngs=UnusedRngs(), **options)
 
 
 def torch_keys(name: str, **options) -> tuple[dict[tuple[str, ...], str], ...]:

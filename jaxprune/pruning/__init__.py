@@ -5,6 +5,9 @@ In one call, the study's weight pruning of a classifier (anything with `params` 
     sparse, masks = pruning.prune(classifier, method="weight", sparsity=0.7)
     tx = pruning.masked_optimizer(optax.sgd(1e-3, momentum=0.9), masks)   # fine-tune: pruned weights stay exactly 0
 
+`METHODS` has a row per method. Methods of weights prune the kernels of 2-D convolutions, as published; for a network of
+attention layers, `prune(..., filter_fn="kernels")`.
+
 With an updater, on any parameters (Linen dicts, `nnx.State`, lists, one array), now or along training:
 
     pruner = pruning.GlobalMagnitudePruning(sparsity=0.7, filter_fn=pruning.conv_kernels, use_normalization=False)
@@ -33,13 +36,13 @@ Names, signatures, the state, mask format and results are the same, under jit, v
 - `pruned_optimizer` and `masked_optimizer`, with which `post_gradient_update` cannot be forgotten; and an infinite or
   NaN weight is pruned to 0 like any other.
 - Packed masks everywhere, in SET and RigL too; masks in files; LAMP; summaries in bytes.
-- Mistakes that passed in silence are errors: a sparsity outside [0, 1), a filter that selects nothing, a
+- Mistakes that passed in silence are errors: a sparsity outside [0, 1), a filter of one's own that selects nothing, a
   `custom_sparsity_map` entry that names no parameter, masks of other parameters, blocks larger than the array.
 
-What differs: the summaries of jaxpruner's `utils` are here, at the top; NaN scores rank last for every sparsity type;
-blocks that leave less than half a block at an edge, for which jaxpruner gave masks of a wrong shape, work. Updaters
-without `rng_seed` still all use `PRNGKey(8)`: give a key. Updater objects of the original library itself work in
-`prune` and `pruned_optimizer`, see `original`.
+What differs: NaN scores rank last for every sparsity type; blocks that leave less than half a block at an edge, for
+which jaxpruner gave masks of a wrong shape, work; the words of messages. Updaters without `rng_seed` still all use
+`PRNGKey(8)`: give a key. Updater objects of the original library itself work in `prune` and `pruned_optimizer`, see
+`original`.
 """
 
 from jaxprune.pruning import (
@@ -52,6 +55,7 @@ from jaxprune.pruning import (
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
+    utils,
 )
 from jaxprune.pruning.algorithms import (
     SET,
@@ -73,13 +77,23 @@ from jaxprune.pruning.api import (
     register_algorithm,
 )
 from jaxprune.pruning.base_updater import BaseUpdater, NoPruning, SparseState, apply_mask
+from jaxprune.pruning.by_name import prune
 from jaxprune.pruning.compaction import compact
 from jaxprune.pruning.criteria import CRITERIA, channel_scores
-from jaxprune.pruning.filters import FILTERS, conv_kernels, kernels, more_than_one_axis
+from jaxprune.pruning.filters import FILTERS, conv_kernels, kernels, more_than_one_axis, selected_share
 from jaxprune.pruning.latency import Latency, compare_latency, latency_ms
 from jaxprune.pruning.mask_files import load_masks, save_masks
 from jaxprune.pruning.masking import MaskedOptimizerState, mask_params, masked_optimizer, pruned_optimizer
-from jaxprune.pruning.methods import METHODS, STRUCTURED_METHODS, default_layers, prune
+from jaxprune.pruning.methods import (
+    ALIASES,
+    METHODS,
+    STRUCTURED_METHODS,
+    Method,
+    canonical_name,
+    default_layers,
+    find_method,
+    methods_with,
+)
 from jaxprune.pruning.operations import multiply_accumulates
 from jaxprune.pruning.sparsity_schedules import (
     NoUpdateSchedule,
@@ -88,7 +102,7 @@ from jaxprune.pruning.sparsity_schedules import (
     PolynomialSchedule,
 )
 from jaxprune.pruning.sparsity_types import SparsityType
-from jaxprune.pruning.structured import channel_masks, prune_channels
+from jaxprune.pruning.structured import GLOBAL, PER_LAYER, channel_masks, prune_channels
 from jaxprune.pruning.summary import (
     Summary,
     intersect_masks,
@@ -100,9 +114,12 @@ from jaxprune.pruning.summary import (
 
 __all__ = [
     "ALGORITHM_REGISTRY",
+    "ALIASES",
     "CRITERIA",
     "FILTERS",
+    "GLOBAL",
     "METHODS",
+    "PER_LAYER",
     "SET",
     "STRUCTURED_METHODS",
     "BaseUpdater",
@@ -112,6 +129,7 @@ __all__ = [
     "Latency",
     "MagnitudePruning",
     "MaskedOptimizerState",
+    "Method",
     "NoPruning",
     "NoUpdateSchedule",
     "OneShotSchedule",
@@ -131,6 +149,7 @@ __all__ = [
     "api",
     "apply_mask",
     "base_updater",
+    "canonical_name",
     "channel_masks",
     "channel_scores",
     "compact",
@@ -139,6 +158,7 @@ __all__ = [
     "create_updater_from_config",
     "default_layers",
     "filters",
+    "find_method",
     "intersect_masks",
     "kernels",
     "latency_ms",
@@ -147,6 +167,7 @@ __all__ = [
     "mask_overlap",
     "mask_params",
     "masked_optimizer",
+    "methods_with",
     "more_than_one_axis",
     "multiply_accumulates",
     "original",
@@ -155,10 +176,12 @@ __all__ = [
     "pruned_optimizer",
     "register_algorithm",
     "save_masks",
+    "selected_share",
     "sparsity_distributions",
     "sparsity_schedules",
     "sparsity_types",
     "summarize",
     "summarize_intersection",
     "summarize_sparsity",
+    "utils",
 ]

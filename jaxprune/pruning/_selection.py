@@ -62,7 +62,9 @@ def _lowest_key_kept(keys: UInt[Array, " size"], count: Int[Array, ""]) -> tuple
 
 
 @_lowest_key_kept.def_vmap
-def _lowest_keys_kept(axis_size, in_batched, keys, count):
+def _lowest_keys_kept(
+    axis_size: int, in_batched: list[bool], keys: UInt[Array, "..."], count: Int[Array, "..."]
+) -> tuple[tuple[UInt[Array, " batch"], Int[Array, " batch"]], tuple[bool, bool]]:
     keys_batched, count_batched = in_batched
     if count_batched and not keys_batched:
         # Many counts of the same keys: one sort (of integers, which XLA sorts fast) serves them all.
@@ -76,11 +78,11 @@ def _lowest_keys_kept(axis_size, in_batched, keys, count):
 
 
 def _bisect(keys: UInt[Array, " size"], count: Int[Array, ""]) -> tuple[UInt[Array, ""], Int[Array, ""]]:
-    def unsettled(state):
+    def unsettled(state: tuple[Array, Array, Array]) -> Bool[Array, ""]:
         low, high, reaching = state
         return (low < high) & (reaching > count)
 
-    def halve(state):
+    def halve(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, high, reaching = state
         middle = low + (high - low) // 2 + 1
         reaching_middle = jnp.sum(keys >= middle, dtype=jnp.int32)
@@ -121,10 +123,10 @@ def _tie_cut(
 def _prefix_reaching(weights: Int[Array, " size"], wanted: Int[Array, ""]) -> Int[Array, ""]:
     """Returns the length, at least 1, of the shortest prefix whose sum reaches `wanted`."""
 
-    def unsettled(bounds):
+    def unsettled(bounds: tuple[Array, Array]) -> Bool[Array, ""]:
         return bounds[0] < bounds[1]
 
-    def halve(bounds):
+    def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) // 2
         enough = jnp.sum(jnp.where(jnp.arange(weights.size) < middle, weights, 0)) >= wanted

@@ -8,6 +8,7 @@ from typing import Any
 import optax
 
 from jaxprune.pruning import algorithms, base_updater, sparsity_distributions, sparsity_schedules, sparsity_types
+from jaxprune.pruning._annotations import Updater
 
 ALGORITHM_REGISTRY: dict[str, Any] = {
     "no_prune": base_updater.NoPruning,
@@ -24,6 +25,8 @@ ALGORITHM_REGISTRY: dict[str, Any] = {
     "set": algorithms.SET,
 }
 
+ALGORITHMS = tuple(ALGORITHM_REGISTRY)  # those of this library; `all_algorithm_names` has the registered ones too
+
 DISTRIBUTIONS = {"uniform": sparsity_distributions.uniform, "erk": sparsity_distributions.erk}
 
 DEFAULT_FINAL_DROP_FRACTION = 0.1  # where the cosine decay of RigL and SET starts
@@ -39,7 +42,7 @@ def register_algorithm(algorithm_name: str, algorithm: Any) -> None:
     ALGORITHM_REGISTRY[algorithm_name] = algorithm
 
 
-def create_updater_from_config(sparsity_config):
+def create_updater_from_config(sparsity_config: Any) -> Updater:
     """Returns the updater that a configuration describes.
 
     The configuration is a mapping, an `ml_collections.ConfigDict`, or anything with these attributes:
@@ -98,7 +101,7 @@ def create_updater_from_config(sparsity_config):
     return updater_class(**config)
 
 
-def parse_sparsity_type(sparsity_type):
+def parse_sparsity_type(sparsity_type: Any) -> sparsity_types.SparsityType:
     """Returns the sparsity type that a text such as "nm_2,4" means; instances pass as they are.
 
     >>> parse_sparsity_type("nm_2,4"), parse_sparsity_type("channel_-1")
@@ -126,7 +129,7 @@ def parse_sparsity_type(sparsity_type):
     )
 
 
-def _schedule(start, end, freq):
+def _schedule(start: int | None, end: int | None, freq: int | None) -> sparsity_schedules.Schedule:
     if start is None:
         return sparsity_schedules.NoUpdateSchedule()
     if end == start:
@@ -139,7 +142,7 @@ def _schedule(start, end, freq):
     return sparsity_schedules.PolynomialSchedule(update_freq=freq, update_start_step=start, update_end_step=end)
 
 
-def _as_dict(config) -> dict[str, Any]:
+def _as_dict(config: Any) -> dict[str, Any]:
     if isinstance(config, Mapping) or hasattr(config, "items"):
         return dict(config.items())
     if dataclasses.is_dataclass(config):

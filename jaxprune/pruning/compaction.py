@@ -1,17 +1,24 @@
 """Physical removal: from a classifier with masked channels to a smaller one with the same logits."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprune.pruning._annotations import Group, HasParams, Masks, Params
 from jaxprune.pruning._trees import align_masks, flatten_named, named_masks, show
-from jaxprune.pruning.structured import channel_masks, flattened, own_members
+from jaxprune.pruning.structured import Channels, Indices, channel_masks, flattened, own_members
+
+NamedMasks = Mapping[str, np.ndarray | None]
+Kept = dict[str, list[tuple[int, np.ndarray]]]  # path -> (axis, indices) of what stays
 
 _STATISTICS = ("mean", "var")
 _CURE = "make the masks with prune_channels, or keep these masks and fine-tune with masked_optimizer"
 
 
-def compact(classifier, masks):
+def compact(classifier: Any, masks: Masks | None) -> Any:
     """Returns a classifier without the channels that `masks` remove; its logits equal the masked one's.
 
     Both differ by rounding only (convolutions over fewer channels add in another order), in evaluation mode and after
@@ -24,8 +31,8 @@ def compact(classifier, masks):
         it may be masked or not.
 
     Raises:
-      ValueError: the masks cut across a group, or remove single weights; the classifier declares no groups; or the
-        rebuilt network does not fit, with the first parameter that differs.
+      ValueError: the masks cut across a group, remove single weights, or are what `mask_params` refuses; the classifier
+        declares no groups; or the rebuilt network does not fit, with the first parameter that differs.
     """
     groups = classifier.channel_groups()
     masks_by_path = {
@@ -50,7 +57,7 @@ def compact(classifier, masks):
     )
 
 
-def _removed_channels(group, masks) -> np.ndarray:
+def _removed_channels(group: Group, masks: NamedMasks) -> Channels:
     """Returns which channels of a group are masked in all of its own members; bool `[width]`."""
     votes = {}
     for path, axis, _ in own_members(group, np.arange(0)):
@@ -70,7 +77,9 @@ def _removed_channels(group, masks) -> np.ndarray:
     return votes[first]
 
 
-def _check_nothing_else_is_masked(classifier, groups, removed, masks) -> None:
+def _check_nothing_else_is_masked(
+    classifier: HasParams, groups: Sequence[Group], removed: Mapping[str, Channels], masks: NamedMasks
+) -> None:
     expected = channel_masks(classifier.params, groups, removed)
     expected = {show(names): mask for names, mask in named_masks(expected).items()}
     for path, mask in masks.items():
@@ -85,8 +94,8 @@ def _check_nothing_else_is_masked(classifier, groups, removed, masks) -> None:
             )
 
 
-def _collect(group, kept: np.ndarray, entries: dict) -> None:
-    """Adds to `entries`, path -> [(axis, indices)], what stays of every leaf that a group touches."""
+def _collect(group: Group, kept: Indices, entries: Kept) -> None:
+    """Adds to `entries` what stays of every leaf that a group touches."""
     for path, axis, indices in own_members(group, kept):
         entries.setdefault(path, []).append((axis, indices))
     for path in group.batch_norms:
@@ -96,7 +105,7 @@ def _collect(group, kept: np.ndarray, entries: dict) -> None:
         entries.setdefault(f"{consumer.path}/kernel", []).append((-2, flattened(group, consumer, kept)))
 
 
-def _filled(template, tree, entries):
+def _filled(template: Params, tree: Params, entries: Kept) -> Params:
     """Returns `tree` cut down to the shapes of `template`."""
     leaves = []
     wanted = flatten_named(template)
@@ -118,5 +127,5 @@ def _filled(template, tree, entries):
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
-def _is_key(leaf) -> bool:
+def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -11,10 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
+from jaxtyping import Float, Shaped
 
+from jaxprune.pruning._annotations import Group, HasParams, Key, Params
 from jaxprune.pruning._trees import flatten_named, show
 
-ChannelScores = list[np.ndarray]
+Leaves = Mapping[str, np.ndarray]  # parameters by their slash paths
+ChannelScores = list[Float[np.ndarray, " _"]]  # one array per group, of its width
 
 
 class Criterion(NamedTuple):
@@ -24,37 +28,37 @@ class Criterion(NamedTuple):
       scores: `scores(leaves, groups, gradients=, key=)` returns float64 `[width]` for every group; `leaves` are the
         parameters by their slash paths.
       reads: what of a group it looks at: "producers", "batch_norms" or "anything".
-      needs: what the caller must give: "key", "images", or nothing.
+      needs: what the caller must give: of "key", "images" and "labels".
     """
 
     scores: Callable[..., ChannelScores]
     reads: str
-    needs: str | None = None
+    needs: tuple[str, ...] = ()
 
 
-def filter_matrix(leaves: Mapping[str, np.ndarray], group) -> np.ndarray:
+def filter_matrix(leaves: Leaves, group: Group) -> Float[np.ndarray, "width weights"]:
     """Returns the filters of a group's channels as rows, float64 `[width, weights per channel]`, of all producers."""
     kernels = [leaves[f"{path}/kernel"].astype(np.float64) for path in group.producers]
     return np.concatenate([np.moveaxis(kernel, -1, 0).reshape(group.width, -1) for kernel in kernels], axis=1)
 
 
-def l1(leaves, groups, **_) -> ChannelScores:
+def l1(leaves: Leaves, groups: Sequence[Group], **_: Any) -> ChannelScores:
     """Returns sum |w| over each channel's filter (Li et al. 2017)."""
     return [np.abs(filter_matrix(leaves, group)).sum(1) for group in groups]
 
 
-def l2(leaves, groups, **_) -> ChannelScores:
+def l2(leaves: Leaves, groups: Sequence[Group], **_: Any) -> ChannelScores:
     """Returns sqrt(sum w^2) over each channel's filter."""
     return [np.sqrt((filter_matrix(leaves, group) ** 2).sum(1)) for group in groups]
 
 
-def geometric_median(leaves, groups, **_) -> ChannelScores:
+def geometric_median(leaves: Leaves, groups: Sequence[Group], **_: Any) -> ChannelScores:
     """Returns the sum of Euclidean distances from each filter to the group's others (FPGM, He et al. 2019).
 
     The filters nearest to the geometric median are the ones that the others can stand in for.
     """
 
-    def one(group) -> np.ndarray:
+    def one(group: Group) -> np.ndarray:
         filters = filter_matrix(leaves, group)
         # Around their mean the filters lose fewer digits in |a|^2 + |b|^2 - 2 a.b.
         filters = filters - filters.mean(0)
@@ -66,7 +70,7 @@ def geometric_median(leaves, groups, **_) -> ChannelScores:
     return [one(group) for group in groups]
 
 
-def batch_norm_scale(leaves, groups, **_) -> ChannelScores:
+def batch_norm_scale(leaves: Leaves, groups: Sequence[Group], **_: Any) -> ChannelScores:
     """Returns |gamma|, averaged where several BatchNorms see the channels (network slimming, Liu et al. 2017)."""
     return [
         np.mean([np.abs(leaves[f"{path}/scale"].astype(np.float64)) for path in group.batch_norms], axis=0)
@@ -74,14 +78,14 @@ def batch_norm_scale(leaves, groups, **_) -> ChannelScores:
     ]
 
 
-def taylor(leaves, groups, *, gradients: Mapping[str, np.ndarray], **_) -> ChannelScores:
+def taylor(leaves: Leaves, groups: Sequence[Group], *, gradients: Leaves, **_: Any) -> ChannelScores:
     """Returns the squared first-order change of the loss when a channel's gate closes (Molchanov et al. 2019, eq. 8).
 
     The gate stands behind the BatchNorm, (g_gamma gamma + g_beta beta)^2, summed where there are several; without
     BatchNorm behind the layer, the square of the sum of gradient times weight over the filter and its bias.
     """
 
-    def gate(group) -> np.ndarray:
+    def gate(group: Group) -> np.ndarray:
         if group.batch_norms:
             gates = [_products(leaves, gradients, path, ("scale", "bias")) for path in group.batch_norms]
             return np.sum(np.square(gates), axis=0)
@@ -91,14 +95,14 @@ def taylor(leaves, groups, *, gradients: Mapping[str, np.ndarray], **_) -> Chann
     return [gate(group) for group in groups]
 
 
-def _products(leaves, gradients, path: str, names: Sequence[str]) -> np.ndarray:
+def _products(leaves: Leaves, gradients: Leaves, path: str, names: Sequence[str]) -> np.ndarray:
     """Returns the sum of gradient times parameter over everything but the last axis."""
     found = [f"{path}/{name}" for name in names if f"{path}/{name}" in leaves]
     products = [leaves[name].astype(np.float64) * gradients[name] for name in found]
     return sum(product.reshape(-1, product.shape[-1]).sum(0) for product in products)
 
 
-def random(leaves, groups, *, key, **_) -> ChannelScores:
+def random(leaves: Leaves, groups: Sequence[Group], *, key: Key, **_: Any) -> ChannelScores:
     """Returns uniform scores in [0, 1): the control."""
     widths = [group.width for group in groups]
     draws = np.asarray(jax.random.uniform(key, (sum(widths),)), np.float64)
@@ -110,12 +114,20 @@ CRITERIA = {
     "l2": Criterion(l2, "producers"),
     "geometric_median": Criterion(geometric_median, "producers"),
     "batch_norm_scale": Criterion(batch_norm_scale, "batch_norms"),
-    "taylor": Criterion(taylor, "anything", needs="images"),
-    "random": Criterion(random, "anything", needs="key"),
+    "taylor": Criterion(taylor, "anything", needs=("images", "labels")),
+    "random": Criterion(random, "anything", needs=("key",)),
 }
 
 
-def channel_scores(classifier, groups, *, criterion: str, key=None, images=None, labels=None) -> ChannelScores:
+def channel_scores(
+    classifier: HasParams,
+    groups: Sequence[Group],
+    *,
+    criterion: str,
+    key: Key | None = None,
+    images: Shaped[ArrayLike, "batch height width channels"] | None = None,
+    labels: Shaped[ArrayLike, " batch"] | None = None,
+) -> ChannelScores:
     """Returns one float64 score `[width]` per group; channels with the smallest are the first to go.
 
     Args:
@@ -132,10 +144,10 @@ def channel_scores(classifier, groups, *, criterion: str, key=None, images=None,
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}; choose one of {', '.join(CRITERIA)}")
     needs = CRITERIA[criterion].needs
-    if needs == "key" and key is None:
+    if "key" in needs and key is None:
         raise ValueError(f"criterion {criterion!r} draws its scores: give key=jax.random.key(seed)")
     gradients = None
-    if needs == "images":
+    if "images" in needs:
         if images is None or labels is None or not len(images):
             raise ValueError(f"criterion {criterion!r} needs images= and labels=, a batch of training images")
         gradients = _by_path(_gradients(classifier, jnp.asarray(images), jnp.asarray(labels)))
@@ -143,8 +155,8 @@ def channel_scores(classifier, groups, *, criterion: str, key=None, images=None,
 
 
 @jax.jit
-def _gradients(classifier, images, labels):
-    def loss(params):
+def _gradients(classifier: HasParams, images: jax.Array, labels: jax.Array) -> Params:
+    def loss(params: Params) -> jax.Array:
         logits, _ = classifier.apply(params, classifier.batch_stats, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ class Latency:
 
 
 def latency_ms(
-    classifier, *, batch_size: int = 1, image_size: int | None = None, repeats: int = 20, warm_up: int = 3
+    classifier: Any, *, batch_size: int = 1, image_size: int | None = None, repeats: int = 20, warm_up: int = 3
 ) -> Latency:
     """Returns the time of `classifier.logits` on a batch of random images, which lie on the device already.
 
@@ -78,8 +79,13 @@ def latency_ms(
 
 
 def compare_latency(
-    classifiers: Mapping, *, batch_size: int = 1, image_size: int | None = None, repeats: int = 20, warm_up: int = 3
-) -> dict[str, Latency]:
+    classifiers: Mapping[Any, Any],
+    *,
+    batch_size: int = 1,
+    image_size: int | None = None,
+    repeats: int = 20,
+    warm_up: int = 3,
+) -> dict[Any, Latency]:
     """Returns {name: `Latency`} of several classifiers, called in turn so that other load on the machine meets all.
 
     The arguments are those of `latency_ms`; `{"dense": ..., "masked": ..., "compact": ...}` is the comparison that
@@ -94,7 +100,7 @@ def compare_latency(
         raise ValueError("no classifier to measure; give {name: classifier}")
     images = {name: _images(classifier, batch_size, image_size) for name, classifier in classifiers.items()}
 
-    def seconds(name) -> float:
+    def seconds(name: Any) -> float:
         start = time.perf_counter()
         jax.block_until_ready(classifiers[name].logits(images[name]))
         return time.perf_counter() - start
@@ -106,7 +112,7 @@ def compare_latency(
     return {name: Latency(tuple(times[name] for times in rounds), batch_size) for name in classifiers}
 
 
-def _images(classifier, batch_size: int, image_size: int | None) -> jax.Array:
+def _images(classifier: Any, batch_size: int, image_size: int | None) -> jax.Array:
     size = image_size or classifier.image_size
     if size is None:
         raise ValueError(f"{classifier.name} states no image_size; give image_size= in pixels per side")

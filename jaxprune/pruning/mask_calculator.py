@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped, UInt8
 
 from jaxprune.pruning import sparsity_types
 from jaxprune.pruning._selection import largest, ordered_keys
@@ -15,8 +18,12 @@ MASK_DTYPE = "uint8"
 
 TopKFnType = Callable[[jax.Array, float], jax.Array]
 
+# What ranks: an array of numbers or truth values, or nested lists of them.
+Scores = ArrayLike | list
+Mask = UInt8[Array, "..."]
 
-def get_topk_fn(sparsity_type) -> TopKFnType:
+
+def get_topk_fn(sparsity_type: Any) -> TopKFnType:
     """Returns the `topk_fn(scores, sparsity)` of a sparsity type, or raises `ValueError`."""
     if sparsity_type is sparsity_types.Unstructured or isinstance(sparsity_type, sparsity_types.Unstructured):
         return topk_mask_calculator
@@ -38,7 +45,7 @@ def get_topk_fn(sparsity_type) -> TopKFnType:
     )
 
 
-def topk_mask_calculator(scores, sparsity):
+def topk_mask_calculator(scores: Scores, sparsity: ArrayLike) -> Mask:
     """Returns the mask of the `max(1, round(size * (1 - sparsity)))` largest scores.
 
     Among equal scores the lower flat index wins; half rounds to even, in float32 as the sparsity may be traced;
@@ -50,7 +57,7 @@ def topk_mask_calculator(scores, sparsity):
     return _topk(jnp.asarray(scores), _checked(sparsity))
 
 
-def topk_n_by_m_mask_calculator(scores, sparsity, sparsity_type):
+def topk_n_by_m_mask_calculator(scores: Scores, sparsity: ArrayLike, sparsity_type: sparsity_types.NByM) -> Mask:
     """Returns the mask of the n largest of every m consecutive scores along an axis; of equal ones the later stays.
 
     Any sparsity but 0 gives the same mask, 0 keeps all. Raises `ValueError` when n > m or m does not divide the axis.
@@ -71,7 +78,9 @@ def topk_n_by_m_mask_calculator(scores, sparsity, sparsity_type):
     return _topk_n_by_m(scores, _checked(sparsity), n, m, axis)
 
 
-def topk_block_mask_calculator(scores, sparsity, block_height, block_width, use_avg_pooling):
+def topk_block_mask_calculator(
+    scores: Scores, sparsity: ArrayLike, block_height: int, block_width: int, use_avg_pooling: bool
+) -> Mask:
     """Returns a mask of whole blocks over the first two axes and all of the others.
 
     A block's score is the mean (or else the maximum) of its entries; blocks at the edges are smaller and count with
@@ -94,7 +103,7 @@ def topk_block_mask_calculator(scores, sparsity, block_height, block_width, use_
     )
 
 
-def topk_channel_mask_calculator(scores, sparsity, sparsity_type):
+def topk_channel_mask_calculator(scores: Scores, sparsity: ArrayLike, sparsity_type: sparsity_types.Channel) -> Mask:
     """Returns a mask of whole slices along an axis, scored by the sum over the other axes.
 
     >>> topk_channel_mask_calculator(jnp.array([[1, 5, 2], [1, 0, 2]]), 0.6, sparsity_types.Channel(-1)).tolist()
@@ -105,7 +114,7 @@ def topk_channel_mask_calculator(scores, sparsity, sparsity_type):
 
 
 @jax.jit
-def _topk(scores, sparsity):
+def _topk(scores: Shaped[Array, "..."], sparsity: ArrayLike) -> Mask:
     size = scores.size
     # The clip also undoes the rounding of sizes that float32 cannot hold.
     count = jnp.clip(jnp.round(size * (1 - sparsity)).astype(jnp.int32), 1, max(size, 1))
@@ -113,8 +122,11 @@ def _topk(scores, sparsity):
     return largest(scores.ravel(), count).reshape(scores.shape).astype(MASK_DTYPE)
 
 
+_topk_mask_calculator_internal = _topk  # jaxpruner's name, which extensions of it call
+
+
 @partial(jax.jit, static_argnames=("n", "m", "axis"))
-def _topk_n_by_m(scores, sparsity, n, m, axis):
+def _topk_n_by_m(scores: Shaped[Array, "..."], sparsity: Float[Array, ""], n: int, m: int, axis: int) -> Mask:
     shape = scores.shape
     groups = ordered_keys(scores.ravel()).reshape(*shape[:axis], shape[axis] // m, m, *shape[axis + 1 :])
     members = [lax.index_in_dim(groups, position, axis + 1, keepdims=False) for position in range(m)]
@@ -129,7 +141,13 @@ def _topk_n_by_m(scores, sparsity, n, m, axis):
 
 
 @partial(jax.jit, static_argnames=("height", "width", "use_avg_pooling"))
-def _topk_block(scores, sparsity, height, width, use_avg_pooling):
+def _topk_block(
+    scores: Shaped[Array, "rows columns ..."],
+    sparsity: Float[Array, ""],
+    height: int,
+    width: int,
+    use_avg_pooling: bool,
+) -> Mask:
     rows, columns, *rest = scores.shape
     window = (height, width, *rest)
     padding = [(0, -rows % height), (0, -columns % width), *[(0, 0)] * len(rest)]
@@ -150,12 +168,12 @@ def _topk_block(scores, sparsity, height, width, use_avg_pooling):
 
 
 @partial(jax.jit, static_argnames="axis")
-def _topk_channel(scores, sparsity, axis):
+def _topk_channel(scores: Shaped[Array, "..."], sparsity: Float[Array, ""], axis: int) -> Mask:
     totals = jnp.sum(scores, axis=[other for other in range(scores.ndim) if other != axis])
     return lax.broadcast_in_dim(_topk(totals, sparsity), scores.shape, (axis,))
 
 
-def _checked(sparsity):
+def _checked(sparsity: ArrayLike) -> Float[Array, ""]:
     if np.ndim(sparsity) != 0 or (not isinstance(sparsity, jax.core.Tracer) and not 0 <= sparsity <= 1):
         raise ValueError(
             f"the sparsity of a top-k function is one number in [0, 1], the fraction to remove; got {sparsity}"
@@ -163,7 +181,7 @@ def _checked(sparsity):
     return jnp.asarray(sparsity, dtype=float)
 
 
-def _positive_axis(scores, axis: int) -> int:
+def _positive_axis(scores: Shaped[Array, "..."], axis: int) -> int:
     if not -scores.ndim <= axis < scores.ndim:
         raise ValueError(f"axis {axis} does not exist in an array of shape {scores.shape}; choose another axis")
     return axis % scores.ndim

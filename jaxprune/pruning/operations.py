@@ -1,11 +1,13 @@
 """Multiply-accumulates of any classifier, counted on the traced forward pass."""
 
 import math
+from typing import Any
 
 import jax
 import jax.extend
 import jax.numpy as jnp
 
+from jaxprune.pruning._annotations import HasForward, Params
 from jaxprune.pruning._trees import flatten_named, show
 
 # Operations that pass a weight on as it is, so that its name goes along: operand 0.
@@ -13,7 +15,7 @@ _PASSES_ON = {"convert_element_type", "reshape", "transpose", "squeeze", "copy",
 UNNAMED = "other"
 
 
-def multiply_accumulates(classifier, *, image_size: int) -> dict[str, int]:
+def multiply_accumulates(classifier: HasForward, *, image_size: int) -> dict[str, int]:
     """Returns the multiply-accumulates per image of each weight, {"path/of/kernel": count}.
 
     Counted are convolutions (output elements x kernel size x input channels per group) and matrix products (rows x
@@ -28,7 +30,7 @@ def multiply_accumulates(classifier, *, image_size: int) -> dict[str, int]:
     images = jax.ShapeDtypeStruct((1, image_size, image_size, classifier.mean.shape[-1]), jnp.float32)
     named = flatten_named(classifier.params)
 
-    def forward(params, batch_stats, images):
+    def forward(params: Params, batch_stats: Any, images: Any) -> Any:
         return classifier.apply(params, batch_stats, images)[0]
 
     traced = jax.make_jaxpr(forward)(classifier.params, classifier.batch_stats, images)
@@ -39,11 +41,13 @@ def multiply_accumulates(classifier, *, image_size: int) -> dict[str, int]:
     return counts
 
 
-def _walk(jaxpr, sources: list[str | None], times: int, counts: dict[str, int]) -> list[str | None]:
+def _walk(
+    jaxpr: jax.extend.core.Jaxpr, sources: list[str | None], times: int, counts: dict[str, int]
+) -> list[str | None]:
     """Adds the operations of a jaxpr, run `times` times, to `counts`; returns which weights its outputs are."""
     names = dict(zip(jaxpr.invars, sources, strict=True))
 
-    def name_of(atom) -> str | None:
+    def name_of(atom: Any) -> str | None:
         return None if isinstance(atom, jax.extend.core.Literal) else names.get(atom)
 
     for equation in jaxpr.eqns:
@@ -67,7 +71,7 @@ def _walk(jaxpr, sources: list[str | None], times: int, counts: dict[str, int]) 
     return [name_of(atom) for atom in jaxpr.outvars]
 
 
-def _inner_jaxpr(equation):
+def _inner_jaxpr(equation: jax.extend.core.JaxprEqn) -> jax.extend.core.Jaxpr | None:
     """Returns the jaxpr that a higher-order operation runs; of a choice, by platform for instance, the last branch."""
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr", "body_jaxpr", "branches"):
         inner = equation.params.get(key)
@@ -77,7 +81,7 @@ def _inner_jaxpr(equation):
     return None
 
 
-def _count(equation) -> int:
+def _count(equation: jax.extend.core.JaxprEqn) -> int:
     out = equation.outvars[0].aval.shape
     left, right = (atom.aval.shape for atom in equation.invars[:2])
     if equation.primitive.name == "dot_general":

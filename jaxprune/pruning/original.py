@@ -11,6 +11,7 @@ It calls `jax.tree_map`, which JAX removed in 0.6; `load` gives the name back to
 
 import importlib
 import importlib.util
+import types
 
 import jax
 
@@ -20,7 +21,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("jaxpruner") is not None
 
 
-def load():
+def load() -> types.ModuleType:
     """Returns the module `jaxpruner`, with `jax.tree_map` restored; raises `ImportError` where it is not installed."""
     if not is_installed():
         raise ImportError(

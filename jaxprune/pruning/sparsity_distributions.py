@@ -1,27 +1,34 @@
 """How a total sparsity is spread over the parameters: a tree of sparsities, None where nothing is pruned."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxprune.pruning import filters
+from jaxprune.pruning._annotations import FilterFn, Params, Sparsities, Sparsity
 from jaxprune.pruning._trees import Names, flatten_named, map_named, show
 
-FilterFnType = Callable[[Names, Any], bool]
-CustomSparsityMapType = Mapping[Names, float]
+FilterFnType = FilterFn
+CustomSparsityMapType = Mapping[Names, Sparsity]
 
-KERNEL_FILTER_FN = filters.kernels
+KERNEL_FILTER_FN = filters.named_kernel
 NOT_DIM_ONE_FILTER_FN = filters.more_than_one_axis
 
 
-def uniform(params, sparsity, filter_fn=NOT_DIM_ONE_FILTER_FN, custom_sparsity_map=None):
+def uniform(
+    params: Params,
+    sparsity: Sparsity,
+    filter_fn: FilterFn = NOT_DIM_ONE_FILTER_FN,
+    custom_sparsity_map: CustomSparsityMapType | None = None,
+) -> Sparsities:
     """Returns `sparsity` for every parameter that the filter selects; `custom_sparsity_map` goes first.
 
     `custom_sparsity_map` maps paths (tuples of names) to sparsities. A single array has the path `("kernel",)`.
-    Raises `ValueError` for a sparsity outside [0, 1), a filter that selects nothing, or a custom path that is no
-    parameter.
+    Raises `ValueError` for a sparsity outside [0, 1), a filter of one's own that selects nothing, or a custom path that
+    is no parameter. The default filter may select nothing, as in jaxpruner: an optimiser for biases has nothing to
+    prune.
 
     >>> uniform({"conv": {"kernel": np.ones((2, 2)), "bias": np.ones(2)}}, 0.5)
     {'conv': {'bias': None, 'kernel': 0.5}}
@@ -29,17 +36,23 @@ def uniform(params, sparsity, filter_fn=NOT_DIM_ONE_FILTER_FN, custom_sparsity_m
     check_sparsity(sparsity)
     custom = check_custom_sparsity_map(custom_sparsity_map, params)
 
-    def sparsity_of(names, param):
+    def sparsity_of(names: Names, param: Any) -> Any:
         if names in custom:
             return custom[names]
         return sparsity if filter_fn(names, param) else None
 
     sparsities = map_named(sparsity_of, params)
-    check_selection(params, jax.tree.leaves(sparsities))
+    if filter_fn is not NOT_DIM_ONE_FILTER_FN:
+        check_selection(params, jax.tree.leaves(sparsities))
     return sparsities
 
 
-def erk(param_tree, sparsity, filter_fn=NOT_DIM_ONE_FILTER_FN, custom_sparsity_map=None):
+def erk(
+    param_tree: Params,
+    sparsity: Sparsity,
+    filter_fn: FilterFn = NOT_DIM_ONE_FILTER_FN,
+    custom_sparsity_map: CustomSparsityMapType | None = None,
+) -> Sparsities:
     """Returns Erdos-Renyi-Kernel sparsities: wide layers become sparser than narrow ones (Evci et al. 2020).
 
     The selected parameters together have the sparsity `sparsity`, see `get_sparsities_erdos_renyi`. Raises `ValueError`
@@ -55,9 +68,22 @@ def erk(param_tree, sparsity, filter_fn=NOT_DIM_ONE_FILTER_FN, custom_sparsity_m
     return map_named(lambda names, _: sparsities.get(names), param_tree)
 
 
+def get_n_zeros(size: int, sparsity: float) -> int:
+    """Returns how many of `size` weights a sparsity removes, rounded down.
+
+    >>> get_n_zeros(10, 0.25)
+    2
+    """
+    return int(np.floor(sparsity * size))
+
+
 def get_sparsities_erdos_renyi(
-    var_shape_dict, default_sparsity, custom_sparsity_map=None, include_kernel=True, erk_power_scale=1.0
-):
+    var_shape_dict: Mapping[Any, tuple[int, ...]],
+    default_sparsity: Sparsity,
+    custom_sparsity_map: Mapping[Any, Sparsity] | None = None,
+    include_kernel: bool = True,
+    erk_power_scale: float = 1.0,
+) -> dict[Any, Any]:
     r"""Returns {name: sparsity} for {name: shape}, with densities proportional to how thin a layer is.
 
     $$d_i = \epsilon \, p_i, \quad p_i = \left(\frac{\sum_a n_{i,a}}{\prod_a n_{i,a}}\right)^{scale}$$
@@ -83,7 +109,7 @@ def get_sparsities_erdos_renyi(
     custom = custom_sparsity_map or {}
     balanced = {name: shape for name, shape in var_shape_dict.items() if name not in custom}
     sizes = {name: int(np.prod(shape)) for name, shape in balanced.items()}
-    zeros = {name: int(np.floor(default_sparsity * size)) for name, size in sizes.items()}
+    zeros = {name: get_n_zeros(size, default_sparsity) for name, size in sizes.items()}
     thinness = {
         name: (np.sum(shape) / np.prod(shape)) ** erk_power_scale
         if include_kernel
@@ -104,7 +130,7 @@ def get_sparsities_erdos_renyi(
     return {name: custom[name] if name in custom else 1.0 - densities[name] for name in var_shape_dict}
 
 
-def check_sparsity(sparsity, what: str = "sparsity") -> None:
+def check_sparsity(sparsity: Any, what: str = "sparsity") -> None:
     """Raises `ValueError` unless the sparsity is one number in [0, 1); a traced number passes."""
     if sparsity is None or isinstance(sparsity, str):
         raise ValueError(f"{what} must be a number in [0, 1), the fraction of weights to remove; got {sparsity!r}")
@@ -116,7 +142,7 @@ def check_sparsity(sparsity, what: str = "sparsity") -> None:
         raise ValueError(f"{what} must lie in [0, 1), it is the fraction of weights to remove; got {sparsity}")
 
 
-def check_custom_sparsity_map(custom_sparsity_map: Any, params) -> dict[Names, Any]:
+def check_custom_sparsity_map(custom_sparsity_map: CustomSparsityMapType | None, params: Params) -> dict[Names, Any]:
     """Returns the map with its paths as tuples of strings, or raises `ValueError` for a path that is no parameter."""
     custom = {tuple(map(str, names)): sparsity for names, sparsity in (custom_sparsity_map or {}).items()}
     known = [names for names, _ in flatten_named(params)]
@@ -130,12 +156,11 @@ def check_custom_sparsity_map(custom_sparsity_map: Any, params) -> dict[Names, A
     return custom
 
 
-def check_selection(params, selected: Any) -> None:
+def check_selection(params: Params, selected: Any) -> None:
     """Raises `ValueError` when there are parameters and none of them is selected."""
     names = [show(names) for names, _ in flatten_named(params)]
     if names and not selected:
         raise ValueError(
             f"the filter selects none of the {len(names)} parameters, such as {', '.join(names[:3])}; "
-            f"give a filter_fn(names, array) that is true for some, such as those in pruning.FILTERS: "
-            f"{', '.join(filters.FILTERS)}"
+            f"{filters.advice(params)}"
         )

@@ -1,20 +1,38 @@
 """When masks change, and how sparse they are then."""
 
 import dataclasses
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool
+
+from jaxprune.pruning._annotations import Sparsities
+
+IsUpdate = bool | Bool[Array, ""]
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """What an updater asks of its scheduler."""
+
+    def get_sparsity_at_step(self, target_sparsities: Any, step: Any) -> Any:
+        """Returns the tree of sparsities that the masks have when they change at `step`."""
+
+    def is_mask_update_iter(self, step: Any) -> Any:
+        """Returns whether the masks change at `step`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class NoUpdateSchedule:
     """Masks never change; the sparsity is the target."""
 
-    def get_sparsity_at_step(self, target_sparsities, step):
+    def get_sparsity_at_step(self, target_sparsities: Sparsities, step: ArrayLike) -> Sparsities:
         """Returns the tree of sparsities that the masks have when they change at `step`."""
         return target_sparsities
 
-    def is_mask_update_iter(self, step):
+    def is_mask_update_iter(self, step: ArrayLike | None) -> IsUpdate:
         """Returns whether the masks change at `step`."""
         return False
 
@@ -25,7 +43,7 @@ class OneShotSchedule(NoUpdateSchedule):
 
     target_step: int
 
-    def is_mask_update_iter(self, step):
+    def is_mask_update_iter(self, step: ArrayLike | None) -> IsUpdate:
         """Returns whether `step` is the target step."""
         return step == self.target_step
 
@@ -45,7 +63,7 @@ class PeriodicSchedule(NoUpdateSchedule):
     update_start_step: int
     update_end_step: int | None
 
-    def is_mask_update_iter(self, step):
+    def is_mask_update_iter(self, step: ArrayLike | None) -> IsUpdate:
         """Returns whether the masks change at `step`; never when the step is None."""
         if step is None:
             return False
@@ -70,7 +88,7 @@ class PolynomialSchedule(PeriodicSchedule):
 
     power: int = 3
 
-    def get_sparsity_at_step(self, target_sparsities, step):
+    def get_sparsity_at_step(self, target_sparsities: Sparsities, step: ArrayLike) -> Sparsities:
         """Returns the tree of sparsities at `step`; None targets stay None."""
         start, end = self.update_start_step, self.update_end_step
         if end is None or end < start:

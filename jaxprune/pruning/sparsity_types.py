@@ -1,6 +1,6 @@
 """Which groups of weights live or die together."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Unstructured(NamedTuple):
@@ -31,7 +31,7 @@ class Channel(NamedTuple):
 SparsityType = Unstructured | Block | NByM | Channel
 
 
-def is_sparsity_type(instance_to_check) -> bool:
+def is_sparsity_type(instance_to_check: Any) -> bool:
     """Returns whether the argument is an instance of one of the types of this module.
 
     >>> is_sparsity_type(NByM(2, 4)), is_sparsity_type((2, 4))

@@ -8,25 +8,33 @@ of its BatchNorms, and the weights of the layers that read it. Behind its BatchN
 import difflib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Int, Shaped
 
+from jaxprune.pruning._annotations import Group, Key, Masks, Params, Replaceable
 from jaxprune.pruning._trees import flatten_named, map_named, show
-from jaxprune.pruning.criteria import CRITERIA, channel_scores
+from jaxprune.pruning.criteria import CRITERIA, ChannelScores, channel_scores
 from jaxprune.pruning.masking import mask_params
 
-SCOPES, SHIFTS = ("per_layer", "global"), ("drop", "fold")
+PER_LAYER, GLOBAL = SCOPES = ("per_layer", "global")
+SHIFTS = ("drop", "fold")
 ALL_LAYERS = "all"
+Channels = Bool[np.ndarray, " _"]  # of a group, true for those that go
+Indices = Shaped[np.ndarray, " channels"]
+Member = tuple[str, int, np.ndarray]  # path, axis, indices
 _ACTIVATION_RANGES = {"relu": (0, np.inf), "relu6": (0, 6), "linear": (-np.inf, np.inf)}
 # 10 * (1 - 0.9) is a little less than 1 in floating point, and must still count as one channel.
 _ROUNDING = 1e-9
 
 
 def prune_channels(
-    classifier,
+    classifier: Replaceable,
     *,
     criterion: str,
     channel_sparsity: float,
@@ -34,10 +42,10 @@ def prune_channels(
     layers: str | Sequence[str] | None = None,
     round_to: int = 1,
     shift: str = "drop",
-    key=None,
-    images=None,
-    labels=None,
-):
+    key: Key | None = None,
+    images: Shaped[ArrayLike, "batch height width channels"] | None = None,
+    labels: Shaped[ArrayLike, " batch"] | None = None,
+) -> tuple[Any, Masks]:
     """Returns (classifier without the least important channels, masks); nothing is smaller yet, see `compact`.
 
     Args:
@@ -74,7 +82,7 @@ def prune_channels(
     return classifier.replace(params=mask_params(classifier.params, masks)), masks
 
 
-def _check(criterion, channel_sparsity, scope, round_to, shift) -> None:
+def _check(criterion: str, channel_sparsity: float, scope: str, round_to: int, shift: str) -> None:
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}; choose one of {', '.join(CRITERIA)}")
     if not 0 <= channel_sparsity < 1:
@@ -90,7 +98,7 @@ def _check(criterion, channel_sparsity, scope, round_to, shift) -> None:
         raise ValueError(f"round_to is {round_to!r}; give an integer >= 1")
 
 
-def choose_groups(classifier, layers: str | Sequence[str] | None, criterion: str) -> list:
+def choose_groups(classifier: Any, layers: str | Sequence[str] | None, criterion: str) -> list[Group]:
     """Returns the channel groups that `layers` names, see `prune_channels`."""
     if not hasattr(classifier, "channel_groups"):
         raise ValueError(
@@ -119,11 +127,13 @@ def choose_groups(classifier, layers: str | Sequence[str] | None, criterion: str
     return [groups[name] for name in names]
 
 
-def _readable(group, reads: str) -> bool:
+def _readable(group: Group, reads: str) -> bool:
     return reads == "anything" or bool(getattr(group, reads))
 
 
-def _removed(groups, scores, channel_sparsity, scope, round_to) -> dict[str, np.ndarray]:
+def _removed(
+    groups: Sequence[Group], scores: ChannelScores, channel_sparsity: float, scope: str, round_to: int
+) -> dict[str, Channels]:
     """Returns for each group which channels go, bool `[width]`."""
     if scope == "global":
         pooled = np.concatenate(scores)
@@ -146,7 +156,7 @@ def _removed(groups, scores, channel_sparsity, scope, round_to) -> dict[str, np.
     return removed
 
 
-def channel_masks(params, groups, removed: Mapping[str, np.ndarray]):
+def channel_masks(params: Params, groups: Sequence[Group], removed: Mapping[str, Channels]) -> Masks:
     """Returns masks like `params`, uint8, that remove channels: 0 in all members of a group, None outside the groups.
 
     Args:
@@ -165,14 +175,14 @@ def channel_masks(params, groups, removed: Mapping[str, np.ndarray]):
     return map_named(lambda names, _: jnp.asarray(masks[show(names)]) if show(names) in masks else None, params)
 
 
-def members(group, channels: np.ndarray):
+def members(group: Group, channels: Indices) -> Iterator[Member]:
     """Yields (path, axis, indices) of everything in `params` that belongs to some channels of a group."""
     yield from own_members(group, channels)
     for consumer in group.consumers:
         yield f"{consumer.path}/kernel", -2, flattened(group, consumer, channels)
 
 
-def own_members(group, channels: np.ndarray):
+def own_members(group: Group, channels: Indices) -> Iterator[Member]:
     """Yields (path, axis, indices) of the group's own filters, biases and BatchNorm parameters."""
     for path in group.producers:
         yield f"{path}/kernel", -1, channels
@@ -182,12 +192,12 @@ def own_members(group, channels: np.ndarray):
         yield f"{path}/bias", -1, channels
 
 
-def flattened(group, consumer, channels: np.ndarray) -> np.ndarray:
+def flattened(group: Group, consumer: Any, channels: Indices) -> Int[np.ndarray, " inputs"]:
     """Returns where channels lie in a consumer's input axis, which may hold several flattened positions."""
     return (np.arange(consumer.positions)[:, None] * group.width + channels[None]).reshape(-1)
 
 
-def _fold_shifts(classifier, groups, removed):
+def _fold_shifts(classifier: Any, groups: Sequence[Group], removed: Mapping[str, Channels]) -> Any:
     """Returns the classifier with what removed channels emit moved into the layers that follow, where that is exact."""
     params = {show(names): np.asarray(leaf) for names, leaf in flatten_named(classifier.params)}
     stats = {show(names): np.asarray(leaf) for names, leaf in flatten_named(classifier.batch_stats)}

@@ -1,32 +1,43 @@
 """What is left of a network: sparsities, overlaps of masks, and bytes."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
+from jaxprune.pruning._annotations import HasParams, Masks, Params
 from jaxprune.pruning._selection import MAX_SIZE
-from jaxprune.pruning._trees import Names, align_masks, flatten_named, named_masks, show
+from jaxprune.pruning._trees import Names, align_masks, check_mask, flatten_named, named_masks, show
 from jaxprune.pruning.operations import UNNAMED, multiply_accumulates
+
+Total = Float[Array, ""]
 
 BITS_PER_BYTE = 8
 INDEX_BYTES = 4  # CSR indices and row pointers are int32
 
 
-def summarize_sparsity(param_tree, only_total_sparsity=False):
+def summarize_sparsity(param_tree: Params, only_total_sparsity: bool = False) -> dict[str, Total | None]:
     """Returns {"path/of/parameter": fraction of zeros, ...} with the totals, as float32 scalars.
 
     The totals are `_total_sparsity`, `_nparams_nnz` (the weights that are not 0) and `_nparams`; alone when
-    `only_total_sparsity`. Works under jit.
+    `only_total_sparsity`. A None in the tree, such as a mask that is not there, is None in the summary and no part of
+    the totals. Works under jit.
 
     >>> {name: value.item() for name, value in summarize_sparsity({"w": jnp.array([1.0, 0.0])}).items()}
     {'w': 0.5, '_total_sparsity': 0.5, '_nparams_nnz': 1.0, '_nparams': 2.0}
     """
-    sizes = {show(names): jnp.size(leaf) for names, leaf in flatten_named(param_tree)}
-    non_zeros = {show(names): jnp.count_nonzero(leaf) for names, leaf in flatten_named(param_tree)}
-    summary = {} if only_total_sparsity else {name: _sparsity(non_zeros[name], sizes[name]) for name in sizes}
+    leaves = {show(names): leaf for names, leaf in flatten_named(param_tree)}
+    sizes = {name: jnp.size(leaf) for name, leaf in leaves.items()}
+    non_zeros = {name: jnp.count_nonzero(leaf) for name, leaf in leaves.items()}
+    summary = {}
+    if not only_total_sparsity:
+        summary = {show(names): None for names, leaf in named_masks(param_tree).items() if leaf is None}
+        summary |= {name: _sparsity(non_zeros[name], size) for name, size in sizes.items()}
     size = sum(sizes.values())
     # Integers add exactly as long as they hold the total.
     count = sum(non_zeros.values()) if size <= MAX_SIZE else sum(map(jnp.float32, non_zeros.values()))
@@ -36,77 +47,89 @@ def summarize_sparsity(param_tree, only_total_sparsity=False):
     return summary
 
 
-def _sparsity(non_zeros, size) -> jax.Array:
+def _sparsity(non_zeros: ArrayLike, size: int) -> Total:
     return jnp.float32(size - non_zeros) / jnp.float32(size)
 
 
-def summarize_intersection(mask_tree1, mask_tree2, only_total_intersection=False):
+def summarize_intersection(
+    mask_tree1: Masks, mask_tree2: Masks, only_total_intersection: bool = False
+) -> dict[str, Total | None]:
     """Returns how much of the first masks' kept weights the second keep too, {"path": fraction, ...}.
 
     The total is `_total_intersection`, alone when `only_total_intersection`. It is not symmetric; `mask_overlap` is.
-    Parameters without masks count 0.
+    A parameter without a first mask is None and no part of the total; one without a second mask shares nothing.
 
     >>> masks = {"w": jnp.array([1, 1, 0, 1])}, {"w": jnp.array([1, 0, 1, 0])}
     >>> round(summarize_intersection(*masks)["w"].item(), 4)
     0.3333
     """
-    shared, kept, _ = _count_masks(mask_tree1, mask_tree2)
+    shared, kept = {}, {}
+    for names, (one, other) in _matched(mask_tree1, mask_tree2).items():
+        name = show(names)
+        shared[name] = kept[name] = None
+        if one is not None:
+            shared[name] = jnp.int32(0) if other is None else jnp.sum((one == 1) & (other == 1), dtype=jnp.int32)
+            kept[name] = jnp.sum(one == 1, dtype=jnp.int32)
     return _relative(shared, kept, only_total_intersection, "_total_intersection")
 
 
-def mask_overlap(mask_tree1, mask_tree2, *, only_total=False):
+def mask_overlap(mask_tree1: Masks, mask_tree2: Masks, *, only_total: bool = False) -> dict[str, Total | None]:
     """Returns the Jaccard index of what two trees of masks keep, {"path": in [0, 1], ...} and `_total_overlap`.
+
+    A parameter without a mask in either tree is None and no part of the total.
 
     >>> masks = {"w": jnp.array([1, 1, 0, 1])}, {"w": jnp.array([1, 0, 1, 0])}
     >>> mask_overlap(*masks)["w"].item()
     0.25
     """
-    shared, _, either = _count_masks(mask_tree1, mask_tree2)
+    shared, either = {}, {}
+    for names, (one, other) in _matched(mask_tree1, mask_tree2).items():
+        name = show(names)
+        shared[name] = either[name] = None
+        if one is not None and other is not None:
+            shared[name] = jnp.sum((one == 1) & (other == 1), dtype=jnp.int32)
+            either[name] = jnp.sum((one == 1) | (other == 1), dtype=jnp.int32)
     return _relative(shared, either, only_total, "_total_overlap")
 
 
-def intersect_masks(mask_tree1, mask_tree2):
+def intersect_masks(mask_tree1: Masks, mask_tree2: Masks) -> Masks:
     """Returns the masks that keep what both keep; a None mask keeps everything."""
     named = _matched(mask_tree1, mask_tree2)
 
-    def both(one, other):
+    def both(one: Any, other: Any) -> Any:
         if one is None or other is None:
             return other if one is None else one
-        return one & other
+        return one * other
 
     kept = [both(one, other) for one, other in named.values()]
     structure = jax.tree.structure(mask_tree1, is_leaf=lambda node: node is None)
     return jax.tree.unflatten(structure, kept)
 
 
-def _matched(mask_tree1, mask_tree2) -> dict[Names, tuple[Any, Any]]:
+def _matched(mask_tree1: Masks, mask_tree2: Masks) -> dict[Names, tuple[Any, Any]]:
     first, second = named_masks(mask_tree1), named_masks(mask_tree2)
     different = sorted(first.keys() ^ second.keys())
     if different:
         raise ValueError(
             f"the masks are of different parameters: only one tree has {show(different[0])}; compare masks of one model"
         )
+    for names in first:
+        for mask in filter(lambda mask: mask is not None, (first[names], second[names])):
+            shape = jnp.shape(mask if first[names] is None else first[names])
+            check_mask(mask, shape, f"the mask of {show(names)}")
     return {names: (first[names], second[names]) for names in first}
 
 
-def _count_masks(mask_tree1, mask_tree2):
-    shared, kept, either = {}, {}, {}
-    for names, (one, other) in _matched(mask_tree1, mask_tree2).items():
-        name = show(names)
-        if one is None or other is None:
-            shared[name] = kept[name] = either[name] = jnp.int32(0)
-            if one is not None:
-                kept[name] = jnp.sum(one == 1, dtype=jnp.int32)
-        else:
-            shared[name] = jnp.sum((one == 1) & (other == 1), dtype=jnp.int32)
-            kept[name] = jnp.sum(one == 1, dtype=jnp.int32)
-            either[name] = jnp.sum((one == 1) | (other == 1), dtype=jnp.int32)
-    return shared, kept, either
-
-
-def _relative(parts, wholes, only_total, total_name) -> dict[str, jax.Array]:
-    summary = {} if only_total else {name: parts[name] / jnp.maximum(wholes[name], 1) for name in parts}
-    summary[total_name] = sum(parts.values()) / jnp.maximum(sum(wholes.values()), 1)
+def _relative(
+    parts: Mapping[str, Any], wholes: Mapping[str, Any], only_total: bool, total_name: str
+) -> dict[str, Total | None]:
+    """Returns parts / wholes by name and of their sums; None stays None and counts nowhere."""
+    summary: dict[str, Any] = {}
+    if not only_total:
+        summary = {name: None if part is None else part / jnp.maximum(wholes[name], 1) for name, part in parts.items()}
+    counted = [name for name, part in parts.items() if part is not None]
+    total = sum(parts[name] for name in counted) if counted else jnp.int32(0)
+    summary[total_name] = total / jnp.maximum(sum(wholes[name] for name in counted), 1)
     return summary
 
 
@@ -126,6 +149,7 @@ class LeafSummary:
         multiply_accumulates: those per image that use this weight, see `operations.multiply_accumulates`; None where
             the forward pass or the image size is not known.
         multiply_accumulates_nonzero: those of them whose weight is not pruned: what hardware that skips zeros would do.
+        masked: number of weights that a mask covers, whether it keeps or removes them.
     """
 
     name: str
@@ -137,6 +161,7 @@ class LeafSummary:
     csr_bytes: int
     multiply_accumulates: int | None = None
     multiply_accumulates_nonzero: int | None = None
+    masked: int = 0
 
     @property
     def nonzero(self) -> int:
@@ -200,6 +225,8 @@ class Summary:
         table = [formatted[0], rule, *formatted[1:-1], rule, formatted[-1]]
         if has_operations:
             table.append("MACs: multiply-accumulates of convolutions and matrix products for one image.")
+        if self.total.masked:
+            table.append(f"Masks cover {self.total.masked / self.total.size:.1%} of the weights.")
         if self.before is not None:
             lost = ", ".join(f"{_COMPARED[name]} {-value:+.1%}" for name, value in self.reductions().items())
             table.append(f"Against the network before: {lost}.")
@@ -215,7 +242,13 @@ _COMPARED = {
 }
 
 
-def summarize(classifier_or_params, masks=None, *, before=None, image_size: int | None = None) -> Summary:
+def summarize(
+    classifier_or_params: HasParams | Params,
+    masks: Masks | None = None,
+    *,
+    before: HasParams | Params | None = None,
+    image_size: int | None = None,
+) -> Summary:
     """Returns sparsity, stored bytes and multiply-accumulates, per parameter and in total.
 
     Args:
@@ -237,7 +270,7 @@ def summarize(classifier_or_params, masks=None, *, before=None, image_size: int 
     named = dict(flatten_named(params))
     masked = named_masks(align_masks(masks, params))
     rows = tuple(_leaf_summary(names, leaf, masked[names], operations) for names, leaf in named.items())
-    counts = ["size", "zeros", "dense_bytes", "bitmask_bytes", "csr_bytes"]
+    counts = ["size", "zeros", "dense_bytes", "bitmask_bytes", "csr_bytes", "masked"]
     if operations is not None:
         counts += ["multiply_accumulates", "multiply_accumulates_nonzero"]
     totals = {count: sum(getattr(row, count) for row in rows) for count in counts}
@@ -249,14 +282,14 @@ def summarize(classifier_or_params, masks=None, *, before=None, image_size: int 
     return Summary(rows, LeafSummary("total", (), **totals), earlier)
 
 
-def _operations(classifier, image_size: int | None) -> dict[str, int] | None:
+def _operations(classifier: Any, image_size: int | None) -> dict[str, int] | None:
     image_size = image_size or getattr(classifier, "image_size", None)
     if image_size is None or not hasattr(classifier, "apply"):
         return None
     return multiply_accumulates(classifier, image_size=image_size)
 
 
-def _leaf_summary(names: Names, leaf, mask, operations: dict[str, int] | None) -> LeafSummary:
+def _leaf_summary(names: Names, leaf: Any, mask: Any, operations: dict[str, int] | None) -> LeafSummary:
     leaf = np.asarray(leaf)
     kept = int(np.count_nonzero(leaf if mask is None else np.asarray(mask)))
     dense = leaf.size * leaf.itemsize
@@ -268,7 +301,8 @@ def _leaf_summary(names: Names, leaf, mask, operations: dict[str, int] | None) -
     macs = None if operations is None else operations.get(show(names), 0)
     # Every weight of a kernel is used at the same number of positions.
     nonzero = None if macs is None else macs * kept // max(leaf.size, 1)
-    return LeafSummary(show(names), leaf.shape, leaf.size, leaf.size - kept, dense, bitmask, csr, macs, nonzero)
+    masked = 0 if mask is None else leaf.size
+    return LeafSummary(show(names), leaf.shape, leaf.size, leaf.size - kept, dense, bitmask, csr, macs, nonzero, masked)
 
 
 def _cells(row: LeafSummary, has_operations: bool) -> tuple[str, ...]:

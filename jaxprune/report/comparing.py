@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 from etils import epath
-from scipy import special
 
-from jaxprune.report import outputs, resampling
+from jaxprune.report import bootstrap, outputs
 from jaxprune.report.outputs import NUM_BINS, Outputs
-from jaxprune.report.verdicts import SIGNIFICANCE
 
 ACCURACY, ECE, LOG_LOSS, BRIER = "accuracy", "ece_equal_width_10", "negative_log_likelihood", "brier_score"
 MEASURES = (ACCURACY, ECE, LOG_LOSS, BRIER)
@@ -34,14 +32,14 @@ class Difference(NamedTuple):
     @property
     def is_significant(self) -> bool:
         """Whether the difference is distinguishable from zero."""
-        return self.p_value <= SIGNIFICANCE
+        return self.p_value <= bootstrap.SIGNIFICANCE
 
 
 Source = str | os.PathLike | Mapping[str, Outputs]
 
 
 def compare(
-    first: Source, second: Source, *, num_resamples: int = resampling.NUM_RESAMPLES, seed: int = 0
+    first: Source, second: Source, *, num_resamples: int = bootstrap.NUM_RESAMPLES, seed: int = 0
 ) -> list[Difference]:
     """Returns the differences of two checkpoints in accuracy, ECE, log loss and Brier score, test set by test set.
 
@@ -61,7 +59,7 @@ def compare(
             f"no test set is in both: one has {', '.join(both[0])}, the other {', '.join(both[1])}; "
             "evaluate both on the same test sets"
         )
-    draws, found, samples = {}, [], {measure: [] for measure in MEASURES}
+    found, of_corrupted = [], []
     for name in shared:
         pair = both[0][name], both[1][name]
         if not np.array_equal(pair[0].labels, pair[1].labels):
@@ -69,20 +67,20 @@ def compare(
                 f"the labels of test set {name} differ, so its images are not the same; "
                 "evaluate both on the same images"
             )
-        size = len(pair[0].labels)
-        if size not in draws:
-            draws[size] = resampling.draw(size, seed=seed, num_resamples=num_resamples)
-        measured = [_measure(each, draws[size]) for each in pair]
+        resamples = bootstrap.resample(len(pair[0].labels), seed=seed, num_resamples=num_resamples)
+        measured = {each: _measured(pair, each, resamples) for each in MEASURES}
+        for measure, (values, resampled) in measured.items():
+            p_value = bootstrap.mcnemar(pair[0].correct, pair[1].correct) if measure == ACCURACY else None
+            found.append(_difference(name, measure, values, resampled, len(pair[0].labels), p_value))
+        if not name.startswith("clean"):
+            of_corrupted.append((measured, len(pair[0].labels)))
+    if len(of_corrupted) > 1:
+        smallest = min(size for _, size in of_corrupted)
         for measure in MEASURES:
-            parts = zip(*(each[measure] for each in measured), strict=True)
-            values, resampled = (np.stack(part, axis=-1) for part in parts)
-            exact = _mcnemar(*pair) if measure == ACCURACY else None
-            found.append(_difference(name, measure, values, resampled, size, exact))
-            if not name.startswith("clean"):
-                samples[measure].append((values, resampled, size))
-    if len(samples[ACCURACY]) > 1:
-        found += [_mean(measure, parts) for measure, parts in samples.items()]
-    adjusted = resampling.holm([each.p_value for each in found])
+            # Those of one size share their resamples.
+            parts = zip(*(measured[measure] for measured, _ in of_corrupted), strict=True)
+            found.append(_difference(CORRUPTED_MEAN, measure, *(np.mean(part, axis=0) for part in parts), smallest))
+    adjusted = bootstrap.holm([each.p_value for each in found])
     return [each._replace(p_value=p) for each, p in zip(found, adjusted, strict=True)]
 
 
@@ -114,7 +112,7 @@ def _read(source: Source) -> dict[str, Outputs]:
             raise ValueError("a dict of outputs is empty; give the outputs of one test set at least")
         return dict(source)
     path = epath.Path(source)
-    files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    files = sorted(file for file in path.iterdir() if file.suffix == ".npz") if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(
             f"{path} holds no .npz files; give the folder of one classifier that evaluate(keep_examples=...) wrote"
@@ -123,41 +121,30 @@ def _read(source: Source) -> dict[str, Outputs]:
     return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("clean"), item[0])))
 
 
-def _measure(found: Outputs, draws: resampling.Draws) -> dict[str, tuple[float, np.ndarray]]:
-    """Returns each measure of a network: its value, and that of each resample."""
-    columns = {
-        ACCURACY: resampling.group_sums(draws, found.correct),
-        ECE: resampling.group_sums(draws, found.gaps, found.bins, NUM_BINS),
-        LOG_LOSS: resampling.group_sums(draws, np.asarray(found.negative_log_likelihood, np.float64)),
-        BRIER: resampling.group_sums(draws, np.asarray(found.brier_score, np.float64)),
-    }
-    out, size = {}, len(found.labels)
-    for measure, sums in columns.items():
-        with np.errstate(invalid="ignore"):
-            value, resampled = sums.sum(axis=0) / size, resampling.resampled_means(draws, sums)
-        out[measure] = np.abs(value).sum(), np.abs(resampled).sum(axis=-1)
-    return out
+def _measured(
+    pair: tuple[Outputs, Outputs], measure: str, resamples: bootstrap.Resamples
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a measure of both networks `[2]`, and on every resample of the images `[resamples, 2]`."""
+    values, resampled = [], []
+    for found in pair:
+        if measure == ECE:
+            sums = bootstrap.group_sums(resamples, found.gaps, found.bins, NUM_BINS)
+        else:
+            examples = found.correct if measure == ACCURACY else getattr(found, measure)
+            sums = bootstrap.group_sums(resamples, np.asarray(examples, np.float64))
+        with np.errstate(invalid="ignore"):  # a loss may have overflowed
+            values.append(np.abs(sums.sum(axis=0)).sum() / len(found.labels))
+            resampled.append(np.abs(bootstrap.resampled_means(resamples, sums)).sum(axis=-1))
+    return np.array(values), np.stack(resampled, axis=-1)
 
 
 def _difference(
-    test_set: str, measure: str, values: np.ndarray, resampled: np.ndarray, size: int, exact: float | None = None
+    test_set: str, measure: str, values: np.ndarray, resampled: np.ndarray, size: int, p_value: float | None = None
 ) -> Difference:
-    """Returns a difference, its p-value not yet corrected, from `[2]` and `[resamples, 2]`."""
+    """Returns a difference, its p-value, that of the bootstrap unless given, not yet corrected."""
     samples = resampled[:, None] if np.isfinite(resampled).all() else None
     with np.errstate(invalid="ignore"):
-        found = resampling.estimate(lambda means: means[..., 1] - means[..., 0], values[None], samples)
-    p_value = min(found.p_value(0.0, claim=claim) for claim in ("above", "below")) if exact is None else exact
+        found = bootstrap.interval_estimate(bootstrap.difference, values[None], samples)
+    if p_value is None:
+        p_value = found.p_value(0.0, claim=bootstrap.APART)
     return Difference(test_set, measure, *map(float, values), found.value, found.low, found.high, p_value, size)
-
-
-def _mean(measure: str, parts: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> Difference:
-    """Returns the difference of the means over corrupted test sets; those of one size share their resamples."""
-    values = np.mean([values for values, _, _ in parts], axis=0)
-    resampled = np.mean([resampled for _, resampled, _ in parts], axis=0)
-    return _difference(CORRUPTED_MEAN, measure, values, resampled, min(size for _, _, size in parts))
-
-
-def _mcnemar(first: Outputs, second: Outputs) -> float:
-    """Returns the two-sided p-value of McNemar's exact test: are the images that one alone has right split evenly?"""
-    gained, lost = int((second.correct & ~first.correct).sum()), int((first.correct & ~second.correct).sum())
-    return float(min(1.0, 2 * special.bdtr(min(gained, lost), gained + lost, 0.5))) if gained + lost else 1.0

@@ -6,12 +6,13 @@ A run folder may hold `examples/<network>/<corruption>-<severity>.npz`, the file
 missing; what needs it is then left out and said to be.
 """
 
-import zipfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
+
+from jaxprune import npz
 
 FOLDER = "examples"
 # The number of equal-width bins of the calibration error, and their inner edges as float32 confidences meet them.
@@ -68,11 +69,8 @@ def read(path: epath.PathLike) -> Outputs:
         raise FileNotFoundError(
             f"no per-example outputs at {path}; evaluate with keep_examples=, or in a study that keeps them"
         )
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in Outputs._fields if name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it and evaluate again") from None
+    content = npz.read(path, cure="delete it and evaluate again")
+    content = {name: content[name] for name in Outputs._fields if name in content}
     missing = [name for name in Outputs._fields if name not in content]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}; it must be a file that evaluate(keep_examples=...) wrote")

@@ -14,17 +14,17 @@
 
 import base64
 import io
-import itertools
-import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
-from jaxprune.report.damage import Exemplars
+from jaxprune import names, npz
+from jaxprune.report import exemplars
 
 FILE = "images.npz"
+_DIMENSIONS = {"index": 1, "images": 4, "class_names": 1, "gallery_index": 1, "gallery_sets": 1, "gallery_images": 5}
 MAX_EXEMPLARS, GALLERY_IMAGES, GALLERY_SETS = 24, 4, 7
 # Small images are shown enlarged by whole pixels, so that they stay what the network saw.
 SHOWN_PIXELS = 96
@@ -38,16 +38,17 @@ class Pictures(NamedTuple):
     class_names: tuple[str, ...]
 
 
+def class_name(label: int, class_names: Sequence[str]) -> str:
+    """Returns the name of a class, or its number where it has none."""
+    return class_names[label] if label < len(class_names) else f"class {label}"
+
+
 def read(run_dir: epath.PathLike | None) -> Pictures:
     """Returns the pictures of a run folder. Raises `ValueError` if the file is damaged or its arrays do not fit."""
     path = None if run_dir is None else epath.Path(run_dir) / FILE
     if path is None or not path.exists():
         return Pictures({}, {}, ())
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, the report is written without images then") from None
+    content = npz.read(path, cure="delete it, the report is written without images then")
     _check(content, path)
     exemplars = dict(zip(map(int, content.get("index", ())), content.get("images", ()), strict=True))
     sets = [str(name) for name in content.get("gallery_sets", ())]
@@ -59,40 +60,34 @@ def read(run_dir: epath.PathLike | None) -> Pictures:
     return Pictures(exemplars, gallery, tuple(str(name) for name in content.get("class_names", ())))
 
 
-def class_names(run_dir: epath.PathLike | None) -> tuple[str, ...]:
-    """Returns the names of the classes, or nothing where they are not known."""
-    return read(run_dir).class_names
-
-
 def wanted(run_dir: epath.PathLike) -> dict[str, Any]:
     """Returns which images `images.npz` should hold: `index`, `gallery_index` and `gallery_sets`, as it names them.
 
     Exemplars are taken from the most pruned network of each method and arm in turn, those first that the dense networks
     had right. Empty where the run kept no outputs per image.
     """
-    from jaxprune.report import damage, rows, tables
-    from jaxprune.report.evidence import Evidence
+    from jaxprune.report import aggregates, rows
+    from jaxprune.report.measurements import ArmResults
 
-    table = tables.results(rows.read(epath.Path(run_dir)))
-    queues = []
-    for family in tables.families(table):
-        evidence = Evidence(family[family["corruption"] == tables.CLEAN], run_dir, num_resamples=1)
-        last = {each.network.method: each for each in damage.exemplars(evidence)}
-        queues += [ordered(each) for each in last.values()]
-    index = list(dict.fromkeys(i for group in itertools.zip_longest(*queues) for i in group if i is not None))
-    names = sorted(set(table.loc[table["severity"] == table["severity"].max(), "corruption"]) - {tables.CLEAN})
-    step = max(1, -(-len(names) // (GALLERY_SETS - 1)))
+    table = aggregates.results(rows.read(epath.Path(run_dir)))
+    groups = []
+    for of_arm in aggregates.arms(table):
+        arm = ArmResults(of_arm[of_arm["corruption"] == names.CLEAN], run_dir, num_resamples=1)
+        for variants in arm.pruned().values():
+            pairs = (arm.paired_outputs(variant) for variant in reversed(variants))
+            dense, pruned = next((pair for pair in pairs if pair[0]), ((), ()))
+            if dense:
+                predictions = ([each.prediction for each in networks] for networks in (dense, pruned))
+                groups.append(exemplars.exemplars_by_interest(*predictions, dense[0].labels))
+    index = exemplars.in_turn(groups)
+    worst = table["severity"].max()
+    corruptions = sorted(set(table.loc[table["severity"] == worst, "corruption"]) - {names.CLEAN})
+    step = max(1, -(-len(corruptions) // (GALLERY_SETS - 1)))
     return {
         "index": index[:MAX_EXEMPLARS],
         "gallery_index": index[:GALLERY_IMAGES],
-        "gallery_sets": [f"{tables.CLEAN}-0", *(f"{name}-{table['severity'].max()}" for name in names[::step])],
+        "gallery_sets": [f"{names.CLEAN}-0", *(f"{name}-{worst}" for name in corruptions[::step])],
     }
-
-
-def ordered(exemplars: Exemplars) -> list[int]:
-    """Returns the places of the exemplars in the test set, those first that the dense networks had right."""
-    right = exemplars.dense_prediction == exemplars.labels
-    return exemplars.index[np.argsort(~right, kind="stable")].tolist()
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -107,13 +102,19 @@ def data_uri(image: np.ndarray) -> str:
 
 
 def _check(content: dict[str, Any], path: epath.Path) -> None:
-    def shape(name: str) -> Sequence[int]:
-        return content[name].shape if name in content else (0,)
-
-    images = [content[name] for name in ("images", "gallery_images") if name in content]
-    whole = all(each.dtype == np.uint8 and each.shape[-1] in (1, 3) for each in images)
-    fits = shape("index")[0] == shape("images")[0] and shape("gallery_index")[0] == shape("gallery_images")[0]
-    sets = shape("gallery_sets")[0] == (shape("gallery_images")[1] if "gallery_images" in content else 0)
-    if not (whole and fits and sets):
-        shapes = {name: list(each.shape) for name, each in content.items()}
-        raise ValueError(f"{path} holds arrays that do not fit each other, {shapes}; see jaxprune.report.pictures")
+    shapes = {name: array.shape for name, array in content.items()}
+    is_fitting = all(array.ndim == _DIMENSIONS.get(name) for name, array in content.items())
+    if is_fitting:
+        images, gallery = shapes.get("images", (0,)), shapes.get("gallery_images", (0, 0))
+        lengths = [shapes.get(name, (0,))[0] for name in ("index", "gallery_index", "gallery_sets")]
+        pixels = [content[name] for name in ("images", "gallery_images") if name in content]
+        places = [content[name] for name in ("index", "gallery_index") if name in content]
+        is_fitting = lengths == [images[0], *gallery[:2]] and all(
+            [
+                *(each.dtype == np.uint8 and each.shape[-1] in (1, 3) for each in pixels),
+                *(each.dtype.kind == "i" for each in places),
+            ]
+        )
+    if not is_fitting:
+        listed = {name: list(shape) for name, shape in shapes.items()}
+        raise ValueError(f"{path} holds arrays that do not fit each other, {listed}; see jaxprune.report.pictures")

@@ -140,10 +140,14 @@ This page is generated from `jaxprune/report/schema.py`.
 """
 
 
-def check(row: Mapping[str, Any], where: str = "the row", *, strict: bool = False) -> None:
+CURE = "delete that line and run the study again"
+
+
+def check(row: Mapping[str, Any], where: str = "the row", *, strict: bool = False, cure: str = CURE) -> None:
     """Raises `ValueError`, beginning with `where`, unless the row has every field that it needs and each is possible.
 
-    With `strict`, a field that the table does not know is refused too: what is written must be documented.
+    With `strict`, a field that the table does not know is refused too: what is written must be documented. `cure` says
+    what to do about a value that is impossible.
     """
     version = row.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -159,7 +163,7 @@ def check(row: Mapping[str, Any], where: str = "the row", *, strict: bool = Fals
     fields = (field for field in FIELDS if field.name in row)
     problem = next(filter(None, (_problem(field, row[field.name]) for field in fields)), None) or _contradiction(row)
     if problem:
-        raise ValueError(f"{where}: {problem}; delete that line and run the study again")
+        raise ValueError(f"{where}: {problem}; {cure}")
 
 
 def markdown() -> str:

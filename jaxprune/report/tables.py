@@ -1,156 +1,331 @@
-"""From rows to tables: means over test sets, then mean and standard deviation over seeds. Values are fractions."""
+"""The sortable tables of the page, which are written as LaTeX and Markdown too."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from jaxprune.report.schema import CLEAN, METRICS
+from jaxprune import names
+from jaxprune.report import aggregates, bootstrap, formatting
+from jaxprune.report.bootstrap import IntervalEstimate
+from jaxprune.report.formatting import PERCENT, POINTS
+from jaxprune.report.measurements import ArmResults, Exemplars, Variant, quantities
+from jaxprune.report.verdicts import Verdict
 
-DENSE = "dense"
-# The control of each kind of method: the same number of weights or channels, chosen at random.
-RANDOM = {"weights": "random", "channels": "channel_random"}
-AS_TRAINED, PRUNED, RECALIBRATED, FINE_TUNED = "dense", "pruned", "recalibrated", "fine_tuned"
-SCRATCH, TEMPERATURE = "scratch", "temperature"
-# Of these stages the first that was measured is the one that the figures and verdicts are about.
-_MAIN_STAGES = (FINE_TUNED, RECALIBRATED, PRUNED)
-
-FAMILY = ["dataset", "arm"]
-NETWORK = [*FAMILY, "method", "stage", "sparsity"]
-TEST_SET = ["corruption", "severity"]
-MEASURES = ["accuracy", "ece_equal_width_10", "ece_equal_mass_10", "negative_log_likelihood", "brier_score"]
-
-# The dense network comes first and the random control last, whatever the methods between them are called.
-_METHOD_RANK = {DENSE: 0, **dict.fromkeys(RANDOM.values(), 2)}
-_STAGE_RANK = {AS_TRAINED: 0, PRUNED: 1, RECALIBRATED: 2, FINE_TUNED: 4, SCRATCH: 5, TEMPERATURE: 6}
-_RANKS = {"method": (_METHOD_RANK, 1), "stage": (_STAGE_RANK, 3), "corruption": ({CLEAN: 0}, 1)}
-
-
-def results(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Returns all rows as one table, sorted by network and test set, so that the order of the file does not matter."""
-    # A metric that is null in every row would otherwise be a column of objects.
-    table = pd.DataFrame(rows).astype(dict.fromkeys(METRICS, float))
-    return in_order(table, [*NETWORK, "seed", *TEST_SET])
+# What the tables by severity show: the measure, its name, and what its caption adds.
+SEVERITY_TABLES = (
+    ("accuracy", "accuracy", ""),
+    ("ece_equal_width_10", "calibration error (ECE)", "10 equal-width bins."),
+)
+# What the tables of networks show of each, beside its name and size: clean, then corrupted.
+CLEAN_MEASURES = ("clean_accuracy", "clean_ece_equal_width_10", "clean_ece_equal_mass_10")
+CORRUPTED_MEASURES = ("corrupted_accuracy", "corrupted_ece_equal_width_10")
+# An unknown value sorts below every measured one.
+BELOW_ALL = -1.0
+MEGA = 1e6
+# A table of the page shows at most so many comparisons of a verdict; verdicts.csv has all.
+MAX_COMPARISONS = 20
 
 
-def in_order(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Returns the table sorted by `keys`: dense before pruned before random, as trained before fine-tuned."""
+class Cell(NamedTuple):
+    """What is read, and the value that a click on the column sorts by."""
 
-    def sortable(column: pd.Series) -> pd.Series:
-        if column.name not in _RANKS:
-            return column
-        rank, other = _RANKS[column.name]
-        return column.map(lambda name: f"{rank.get(name, other)} {name}")
-
-    return table.sort_values(list(keys), key=sortable, kind="stable", ignore_index=True)
+    text: str
+    order: float | str
 
 
-def families(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Yields the rows of each data set and architecture: networks of different families are never averaged."""
-    for _, family in table.groupby(FAMILY, sort=True):
-        yield family.reset_index(drop=True)
+class Column(NamedTuple):
+    """A heading, and whether its cells are numbers."""
+
+    label: str
+    is_number: bool = True
 
 
-def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Returns the mean and sample standard deviation over seeds of each measure, and the number of `seeds`.
+class Table(NamedTuple):
+    """A captioned table whose columns can be sorted."""
 
-    The test sets that share `keys` and a seed are averaged first. The deviation of one seed is unknown: NaN. So is the
-    mean of values of which one is unknown, because the rest would look better than the whole.
-    """
-    test_sets = table.groupby([*keys, "seed"], sort=False)[MEASURES]
-    per_seed = _where_all_known(test_sets.mean(), test_sets)
-    seeds = per_seed.groupby(list(keys), sort=False)
-    mean = _where_all_known(seeds.mean(), seeds).add_suffix("_mean")
-    sd = _where_all_known(seeds.std(ddof=1), seeds).add_suffix("_sd")
-    return in_order(mean.join(sd).assign(seeds=seeds.size()).reset_index(), keys)
+    title: str
+    caption: str
+    columns: Sequence[Column]
+    lines: Sequence[Sequence[Cell]]
 
 
-def _where_all_known(statistic: pd.DataFrame, groups: Any) -> pd.DataFrame:
-    return statistic.where(groups.count().eq(groups.size(), axis=0))
+def networks(rows: pd.DataFrame) -> Table:
+    """Returns the table of all networks of an arm."""
+    table = aggregates.summary(rows)
+    has_interval = table["clean_accuracy_low"].notna().any()
+    has_corrupted = (rows["corruption"] != names.CLEAN).any()
+    columns = [
+        *_columns("Method", "Stage", numbers=("Sparsity, %", "Achieved, %", "Non-zero parameters")),
+        *_columns(numbers=("Multiply-accumulates, M", "Seeds", "Clean accuracy, %")),
+        *_columns(numbers=("95 % interval",) if has_interval else ()),
+        *_columns(numbers=("Clean ECE, equal-width, %", "Clean ECE, equal-mass, %")),
+        *_columns(numbers=("Corrupted accuracy, %", "Corrupted ECE, %") if has_corrupted else ()),
+    ]
+    lines = []
+    for _, network in table.iterrows():
+        low, high = network["clean_accuracy_low"], network["clean_accuracy_high"]
+        interval = f"{formatting.number(low)} to {formatting.number(high)}" if pd.notna(low) else formatting.UNKNOWN
+        accuracy, *errors = (_mean(network, measure) for measure in CLEAN_MEASURES)
+        lines.append(
+            [
+                *_titles(network),
+                _sparsity(network["sparsity"]),
+                Cell(f"{100 * network['sparsity_achieved']:.2f}", network["sparsity_achieved"]),
+                *_size(network),
+                accuracy,
+                *([Cell(interval, _known(low))] if has_interval else []),
+                *errors,
+                *(_mean(network, measure) for measure in (CORRUPTED_MEASURES if has_corrupted else ())),
+            ]
+        )
+    caption = formatting.paragraph(
+        "Sparsity is the fraction of prunable weights, or of the channels of the layers that a method prunes, removed. "
+        "Non-zero parameters count the whole network; multiply-accumulates are those of its convolutions and matrix "
+        "products for one image, and a masked weight still costs them.",
+        "The interval is Wilson's over the test images." if has_interval else "",
+        formatting.deviations(aggregates.seeds_per_variant(rows).max()),
+        "Corrupted values are means over all corruptions and severities, ECE with 10 equal-width bins."
+        if has_corrupted
+        else "",
+        formatting.measured_on(rows),
+    )
+    return Table("All networks", caption, columns, lines)
 
 
-def corrupted(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the corrupted rows of the networks that were measured on every test set of their family.
-
-    The mean over a part of the corruptions would not compare with the mean over all of them.
-    """
-    keys = [*NETWORK, "seed"]
-    incomplete = pd.MultiIndex.from_frame(missing_test_sets(table)[keys])
-    return table[(table["corruption"] != CLEAN) & ~pd.MultiIndex.from_frame(table[keys]).isin(incomplete)]
-
-
-def missing_test_sets(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns each network and seed that lacks test sets on which others of its family were measured, and how many."""
-    test_sets = table[[*FAMILY, *TEST_SET]].drop_duplicates().groupby(FAMILY).size().rename("expected")
-    measured = table.groupby([*NETWORK, "seed"], sort=False).size().rename("measured").reset_index()
-    measured = measured.merge(test_sets.reset_index(), on=FAMILY)
-    measured["missing"] = measured["expected"] - measured["measured"]
-    return measured.loc[measured["missing"] > 0, [*NETWORK, "seed", "missing"]].reset_index(drop=True)
-
-
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns one line per network: size, clean and corrupted measures over seeds, columns `clean_*`, `corrupted_*`.
-
-    `corrupted_*` averages over all corruptions and severities. `clean_accuracy_low` and `_high` are the Wilson 95 %
-    interval, given where there is one seed.
-    """
-    clean = table[table["corruption"] == CLEAN]
-    size = ["sparsity_achieved", "num_parameters", "num_nonzero", "multiply_accumulates"]
-    out = table.groupby(NETWORK, sort=False)[["granularity"]].first()
-    out = out.join(table.groupby(NETWORK, sort=False)[size].mean())
-    for name, part in ((CLEAN, clean), ("corrupted", corrupted(table))):
-        measures = over_seeds(part, NETWORK).set_index(NETWORK).assign(n=part.groupby(NETWORK)["n"].max())
-        out = out.join(measures.add_prefix(f"{name}_"))
-        counts = [f"{name}_seeds", f"{name}_n"]
-        out[counts] = out[counts].fillna(0).astype(int)
-    interval = clean.groupby(NETWORK, sort=False)[["accuracy_low", "accuracy_high"]].mean().add_prefix("clean_")
-    interval = out[[]].join(interval)
-    interval[out["clean_seeds"] != 1] = float("nan")
-    return in_order(out.join(interval).reset_index(), NETWORK)
+def severities(rows: pd.DataFrame) -> list[Table]:
+    """Returns accuracy and calibration error of all networks by severity; nothing where only clean images were."""
+    table, out = aggregates.by_severity(rows), []
+    if not (table["severity"] > 0).any():
+        return out
+    levels = sorted(table["severity"].unique())
+    headings = [f"Severity {level}" if level else "Clean" for level in levels]
+    columns = _columns("Method", "Stage", numbers=("Sparsity, %", *headings))
+    for measure, noun, note in SEVERITY_TABLES:
+        lines = []
+        for _, network in table.groupby(aggregates.VARIANT, sort=False):
+            by_level, first = network.set_index("severity").reindex(levels), network.iloc[0]
+            values = (_mean(line, measure) for _, line in by_level.iterrows())
+            lines.append([*_titles(first), _sparsity(first["sparsity"]), *values])
+        what = f"Mean {noun} in % over the corruptions at each severity."
+        caption = formatting.paragraph(what, note, formatting.measured_on(rows))
+        out.append(Table(f"Corrupted {noun} by severity", caption, columns, lines))
+    return out
 
 
-def by_severity(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns one line per network and severity, the mean over its corruptions; severity 0 is the clean test set."""
-    both = pd.concat([table[table["corruption"] == CLEAN], corrupted(table)])
-    return over_seeds(both, [*NETWORK, "severity"])
+def arms(results: Mapping[str, ArmResults]) -> Table:
+    """Returns dense and pruned networks of several arms, by their labels, after their main stage; no controls."""
+    columns = [
+        *_columns("Arm", "Method", numbers=("Sparsity, %", "Non-zero parameters", "Multiply-accumulates, M", "Seeds")),
+        *_columns(numbers=("Clean accuracy, %", "Clean ECE, %", "Corrupted accuracy, %", "Corrupted ECE, %")),
+    ]
+    lines = []
+    for label, arm in results.items():
+        table = aggregates.summary(arm.rows)
+        left_out = [names.DENSE, *aggregates.CONTROLS]
+        pruned = table[(table["stage"] == arm.stage) & ~table["method"].isin(left_out)]
+        for _, network in pd.concat([aggregates.baseline(table, arm.stage), pruned]).iterrows():
+            values = (_mean(network, measure) for measure in (*CLEAN_MEASURES[:2], *CORRUPTED_MEASURES))
+            lines.append([_text(label), _titles(network)[0], _sparsity(network["sparsity"]), *_size(network), *values])
+    stages = dict.fromkeys(formatting.stage(arm.stage) for arm in results.values())
+    caption = formatting.paragraph(
+        f"Networks {' or '.join(stages)}; random controls are in the sections of the arms.",
+        formatting.deviations(max(aggregates.seeds_per_variant(arm.rows).max() for arm in results.values())),
+        "Corrupted values are means over all corruptions and severities; ECE with 10 equal-width bins.",
+        formatting.measured_on(pd.concat([arm.rows for arm in results.values()])),
+    )
+    return Table("All arms", caption, columns, lines)
 
 
-def by_corruption(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns one line per network and corruption, the mean over its severities; `clean` is one of the names."""
-    both = pd.concat([table[table["corruption"] == CLEAN], corrupted(table)])
-    return over_seeds(both, [*NETWORK, "corruption"])
+def comparisons(verdict: Verdict) -> Table:
+    """Returns the comparisons that a verdict was made from."""
+    shown, total = verdict.comparisons[:MAX_COMPARISONS], len(verdict.comparisons)
+    columns = [
+        *(Column("Comparison", False), Column("Quantity", False), Column("Value and 95 % interval")),
+        *(Column("Claim", False), Column("p (Holm)"), Column("Result", False)),
+    ]
+    lines = [
+        [
+            _text(each.label),
+            _text(each.quantity),
+            Cell(formatting.interval(each.estimate, each.unit, unknown="no interval"), each.estimate.value),
+            Cell(each.threshold, each.null),
+            Cell(formatting.p_value(each.p_value), each.p_value if np.isfinite(each.p_value) else 2.0),
+            _text(each.state),
+        ]
+        for each in shown
+    ]
+    caption = formatting.paragraph(
+        "p-values are Holm's for all comparisons of the verdict, and decide; the intervals are not corrected.",
+        f"The first {len(shown)} of {total}; verdicts.csv has all." if len(shown) < total else "",
+    )
+    return Table("Comparisons", caption, columns, lines)
 
 
-def methods(table: pd.DataFrame) -> list[str]:
-    """Returns the names of the pruning methods, the random control last, or only `dense` if nothing was pruned."""
-    names = list(dict.fromkeys(in_order(table[["method"]].drop_duplicates(), ["method"])["method"]))
-    return [name for name in names if name != DENSE] or [DENSE]
+def exemplars(found: Sequence[Exemplars], rows: pd.DataFrame) -> Table:
+    """Returns how many images dense and pruned networks part on, and how hard they are."""
+    numbers = ("Sparsity, %", "Exemplars", "Of the images, %")
+    accuracies = ("Dense accuracy on them, %", "Dense accuracy elsewhere, %")
+    lines = [
+        [
+            _text(formatting.method(each.variant.method)),
+            _sparsity(each.variant.sparsity),
+            Cell(f"{len(each.index):,}", len(each.index)),
+            *(
+                Cell(formatting.number(value), _known(value))
+                for value in (len(each.index) / each.num_images, each.dense_accuracy, each.other_accuracy)
+            ),
+            Cell(f"{each.num_seeds}", each.num_seeds),
+        ]
+        for each in found
+    ]
+    caption = formatting.paragraph(
+        "Clean images whose most frequent prediction over the seeds differs between dense and pruned networks (Hooker "
+        "et al. 2019). Networks of other seeds part on some images too, pruned or not: not all is pruning's doing.",
+        "One seed: every image whose prediction flips." if found[0].num_seeds == 1 else "",
+        formatting.measured_on(rows),
+        "The numbers are counts of these images, without an interval.",
+    )
+    columns = _columns("Method", numbers=(*numbers, *accuracies, "Seeds"))
+    return Table("Images that pruning decides otherwise", caption, columns, lines)
 
 
-def stages(table: pd.DataFrame) -> list[str]:
-    """Returns the stages at which pruned networks were measured, the last one first, or those of the dense network."""
-    pruned = table[table["method"] != DENSE]
-    ordered = in_order((table if pruned.empty else pruned)[["stage"]].drop_duplicates(), ["stage"])
-    return list(ordered["stage"])[::-1]
+def configurations(studies: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Returns every field of the configurations, by the name of the run, that is not the same in all runs."""
+    fields_of = {name: dict(_fields(study.get("config") or {})) for name, study in studies.items()}
+    lines = []
+    for field in sorted({field for each in fields_of.values() for field in each}):
+        values = [str(each.get(field, formatting.UNKNOWN)) for each in fields_of.values()]
+        if len(set(values)) > 1:
+            lines.append([_text(field), *map(_text, values)])
+    not_recorded = ", ".join(name for name, each in fields_of.items() if not each)
+    caption = formatting.paragraph(
+        f"{formatting.counted(len(lines), 'field')} of the configurations differ; what is not listed is the same.",
+        f"Not recorded: {not_recorded}." if not_recorded else "",
+    )
+    return Table("What the runs did differently", caption, _columns("Field", *studies), lines)
 
 
-def main_stage(table: pd.DataFrame) -> str:
-    """Returns the stage that the figures and verdicts are about: after fine-tuning, where that was measured."""
-    measured = stages(table)
-    return next((stage for stage in _MAIN_STAGES if stage in measured), measured[0])
+def side_by_side(runs: Mapping[str, ArmResults]) -> Table:
+    """Returns what several runs, by name, measured of one arm: each run's values, and the last minus the first."""
+    run_names, results = list(runs), list(runs.values())
+    common = [each for each in results[0].test_sets if all(each in arm.test_sets for arm in results)]
+    shared = [variant for variant in _variants(results[0]) if all(variant in _variants(arm) for arm in results[1:])]
+    lines = []
+    for variant in shared:
+        title = [_text(formatting.method(variant.method)), _text(formatting.stage(variant.stage))]
+        for quantity, (test_sets, measure) in quantities(common).items():
+            levels = [arm.level(variant, test_sets, measure) for arm in results]
+            if np.isfinite([each.value for each in levels]).all():
+                change = bootstrap.independent_difference(levels[-1], levels[0])
+                values = [*(_interval(each, PERCENT) for each in levels), _interval(change, POINTS)]
+                lines.append([*title, _sparsity(variant.sparsity), _text(quantity), *values])
+    sizes = ", ".join(
+        f"{name} n = {formatting.value_range(arm.rows['n'])}, {formatting.counted(len(arm.seeds), 'seed')}"
+        for name, arm in runs.items()
+    )
+    num_corrupted = sum(severity > 0 for _, severity in common)
+    caption = formatting.paragraph(
+        f"Networks that all the runs have, on the {formatting.counted(len(common), 'test set')} that all have "
+        f"({formatting.counted(num_corrupted, 'corrupted one')}); {sizes}.",
+        "In brackets 95 % intervals; those of the difference take the runs as independent, which is wider than the "
+        "truth where they share images. ECE with 10 equal-width bins.",
+    )
+    columns = [
+        *(Column("Method", False), Column("Stage", False), Column("Sparsity, %"), Column("Quantity", False)),
+        *_columns(numbers=(*(f"{name}, %" for name in run_names), f"{run_names[-1]} minus {run_names[0]}, points")),
+    ]
+    return Table(f"Side by side: {results[0].dataset} / {results[0].name}", caption, columns, lines)
 
 
-def baseline(table: pd.DataFrame, stage: str) -> pd.DataFrame:
-    """Returns the dense lines that pruned networks of `stage` are compared with.
+def markdown(table: Table) -> str:
+    """Returns a table as Markdown."""
 
-    After fine-tuning it is the dense network with the same fine-tuning; otherwise, or without it, the one as trained.
-    """
-    dense = table[table["method"] == DENSE]
-    same_stage = dense[dense["stage"] == stage]
-    return dense[dense["stage"] == AS_TRAINED] if same_stage.empty else same_stage
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    rule = line("---:" if column.is_number else "---" for column in table.columns)
+    body = [line(cell.text for cell in cells) for cells in table.lines]
+    head = line(column.label for column in table.columns)
+    return "\n".join([f"## {table.title}", "", head, rule, *body, "", table.caption, ""])
 
 
-def curve(table: pd.DataFrame, method: str, stage: str) -> pd.DataFrame:
-    """Returns the lines of one method by sparsity; the dense baseline is its point at sparsity 0."""
-    own = table[(table["method"] == method) & (table["sparsity"] > 0) & (table["stage"] == stage)]
-    return pd.concat([baseline(table, stage), own]).sort_values("sparsity", kind="stable", ignore_index=True)
+def latex(table: Table) -> str:
+    """Returns a table as a LaTeX `table` that needs the package booktabs."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"    {' & '.join(map(formatting.latex, cells))} \\\\"
+
+    alignment = "".join("r" if column.is_number else "l" for column in table.columns)
+    head = line(column.label for column in table.columns)
+    body = [line(cell.text for cell in cells) for cells in table.lines]
+    caption = formatting.latex(f"{table.title}. {table.caption}")
+    return "\n".join(
+        [
+            *(r"\begin{table}", r"  \centering", rf"  \caption{{{caption}}}", rf"  \begin{{tabular}}{{{alignment}}}"),
+            *(
+                r"    \toprule",
+                head,
+                r"    \midrule",
+                *body,
+                r"    \bottomrule",
+                r"  \end{tabular}",
+                r"\end{table}",
+                "",
+            ),
+        ]
+    )
+
+
+def _columns(*texts: str, numbers: Iterable[str] = ()) -> list[Column]:
+    return [*(Column(text, False) for text in texts), *map(Column, numbers)]
+
+
+def _text(text: str) -> Cell:
+    return Cell(text, text)
+
+
+def _titles(network: pd.Series) -> list[Cell]:
+    return [_text(formatting.method(network["method"])), _text(formatting.stage(network["stage"]))]
+
+
+def _sparsity(value: float) -> Cell:
+    return Cell(f"{100 * value:.4g}", value)
+
+
+def _size(network: pd.Series) -> list[Cell]:
+    return [
+        Cell(f"{network['num_nonzero']:,.0f}", network["num_nonzero"]),
+        Cell(f"{network['multiply_accumulates'] / MEGA:,.2f}", network["multiply_accumulates"]),
+        Cell(f"{network['clean_seeds']}", network["clean_seeds"]),
+    ]
+
+
+def _known(value: float) -> float:
+    return value if np.isfinite(value) else BELOW_ALL
+
+
+def _mean(line: pd.Series, measure: str) -> Cell:
+    mean, sd = line[f"{measure}_mean"], line[f"{measure}_sd"]
+    return Cell(formatting.mean_and_deviation(mean, sd), _known(mean))
+
+
+def _interval(estimate: IntervalEstimate, unit: str) -> Cell:
+    return Cell(formatting.interval(estimate, unit, has_unit=False), _known(estimate.value))
+
+
+def _variants(arm: ArmResults) -> list[Variant]:
+    rows = arm.rows[[*Variant._fields]].drop_duplicates()
+    return [Variant(*each) for each in rows.itertuples(index=False)]
+
+
+def _fields(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields every field of a configuration by its path; what has a name in a list is found by that."""
+    for key, value in tree.items():
+        if isinstance(value, list) and value and all(isinstance(each, Mapping) and "name" in each for each in value):
+            value = {each["name"]: each for each in value}
+        if isinstance(value, Mapping) and value:
+            yield from _fields(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,16 +1,22 @@
-"""From comparisons to a verdict and its sentence; what has no interval is never confirmed."""
+"""From estimates to statements: what is claimed of each, whether that holds, and the sentence that says so.
+
+Every sentence of the report that states a difference is made here, from comparisons whose p-values are corrected for
+their number. What has no interval is never confirmed.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxprune.report import resampling, words
-from jaxprune.report.resampling import Estimate
+import numpy as np
+
+from jaxprune.report import bootstrap, formatting
+from jaxprune.report.bootstrap import ABOVE, BELOW, SIGNIFICANCE, IntervalEstimate
+from jaxprune.report.formatting import POINTS
 
 CONFIRMED, NOT_CONFIRMED, NOT_ENOUGH = "confirmed", "not confirmed", "not enough data"
 STATES = HOLDS, CONTRADICTED, NOT_SETTLED, NO_INTERVAL = "holds", "contradicted", "not settled", "no interval"
-BELOW, ABOVE = "below", "above"
-POINTS, PERCENT, RISE = "points", "percent", "rise"
-SIGNIFICANCE = 1 - resampling.LEVEL
+# How a sentence begins that names a comparison of each state but the first.
+_OPENINGS = {CONTRADICTED: "Contradicted", NOT_SETTLED: "Not settled", NO_INTERVAL: "Unknown"}
 ONE_POINT = 0.01
 # A claim about a method is one about networks of other seeds too.
 MIN_SEEDS = 2
@@ -27,14 +33,14 @@ class Question(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """One estimate, the value that the claim puts it `below` or `above`, and Holm's p-value of that."""
+    """One estimate, the value that the claim puts it `BELOW` or `ABOVE`, and Holm's p-value of that."""
 
     label: str
     quantity: str
-    unit: str
-    estimate: Estimate
+    estimate: IntervalEstimate
     claim: str
     null: float
+    unit: str
     p_value: float
 
     @property
@@ -43,17 +49,37 @@ class Comparison(NamedTuple):
         return self.p_value <= SIGNIFICANCE
 
     @property
-    def is_contradicted(self) -> bool:
-        """Whether the whole interval lies on the other side."""
-        low, high = self.estimate.low, self.estimate.high
-        return low > self.null if self.claim == BELOW else high < self.null
-
-    @property
     def state(self) -> str:
-        """What the comparison says of the claim, in words."""
+        """What the comparison says of the claim; it is contradicted where the interval lies on the other side."""
+        low, high = self.estimate.low, self.estimate.high
         if not self.estimate.has_interval:
             return NO_INTERVAL
-        return HOLDS if self.holds else CONTRADICTED if self.is_contradicted else NOT_SETTLED
+        if self.holds:
+            return HOLDS
+        return CONTRADICTED if (low > self.null if self.claim == BELOW else high < self.null) else NOT_SETTLED
+
+    @property
+    def excess(self) -> float:
+        """How far the value lies on the claim's side."""
+        return (self.estimate.value - self.null) * (1 if self.claim == ABOVE else -1)
+
+    @property
+    def value(self) -> str:
+        """The value with its interval."""
+        return formatting.interval(self.estimate, self.unit, label="95 % interval ", unknown="no interval")
+
+    @property
+    def statement(self) -> str:
+        """What was compared, with its value and interval."""
+        return f"{self.label}, {self.value}"
+
+    @property
+    def threshold(self) -> str:
+        """The claim, for example `below 0 points`."""
+        unit = "%" if self.unit != POINTS else "point" if abs(self.null) == ONE_POINT else "points"
+        sign = "+" if self.unit == POINTS and self.null else ""
+        number = f"{100 * self.null:{sign}g}".replace("-", formatting.MINUS)
+        return f"{self.claim} {number}{formatting.UNIT_SPACE}{unit}"
 
 
 class Verdict(NamedTuple):
@@ -66,48 +92,64 @@ class Verdict(NamedTuple):
     comparisons: tuple[Comparison, ...]
 
 
-def compare(
-    label: str, quantity: str, estimate: Estimate, claim: str, null: float, *, unit: str = POINTS
+def comparison(
+    label: str, quantity: str, estimate: IntervalEstimate, claim: str, null: float, *, unit: str = POINTS
 ) -> Comparison:
     """Returns one comparison, its p-value not yet corrected."""
-    return Comparison(label, quantity, unit, estimate, claim, null, estimate.p_value(null, claim=claim))
+    return Comparison(label, quantity, estimate, claim, null, unit, estimate.p_value(null, claim=claim))
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Returns the comparisons with the p-values that Holm's method gives for their number."""
-    adjusted = resampling.holm([each.p_value for each in comparisons])
+    adjusted = bootstrap.holm([each.p_value for each in comparisons])
     return [each._replace(p_value=p) for each, p in zip(comparisons, adjusted, strict=True)]
 
 
 def judge(
-    question: Question, comparisons: Sequence[Comparison], *, subject: str = "", summary: str = "", note: str = ""
+    question: Question,
+    comparisons: Sequence[Comparison],
+    *,
+    subject: str = "",
+    summary: str = "",
+    note: str = "",
+    num_claims: int | None = None,
 ) -> Verdict:
-    """Returns the verdict of corrected comparisons; `summary` replaces what is said of them, `note` is added to it."""
+    """Returns the verdict of corrected comparisons.
+
+    `summary` replaces what is said of them, and `note` is added to it; `num_claims` is what they were corrected for
+    where several of them make one claim.
+    """
     outcome = _outcome(question, comparisons)
-    sentences = [_obstacle(comparisons, outcome), summary or _summary(question, comparisons), _basis(comparisons), note]
-    return Verdict(question, subject, outcome, words.caption(*sentences), tuple(comparisons))
-
-
-def interval(comparison: Comparison) -> str:
-    """Returns the value with its interval, in the comparison's unit."""
-    value, low, high, *_ = comparison.estimate
-    shown = words.number if comparison.unit != RISE else _whole
-    signed = comparison.unit != PERCENT
-    unit = "points" if comparison.unit == POINTS else "%"
-    if not comparison.estimate.has_interval:
-        return f"{shown(value, signed=signed)}{words.UNIT_SPACE}{unit} (no interval)"
-    ends = f"{shown(low, signed=signed)} to {shown(high, signed=signed)}"
-    return f"{shown(value, signed=signed)}{words.UNIT_SPACE}{unit} (95 % interval {ends})"
-
-
-def threshold(comparison: Comparison) -> str:
-    """Returns the claim of a comparison, for example `below 0 points`."""
-    unit = "point" if abs(comparison.null) == ONE_POINT else "points"
-    unit = unit if comparison.unit == POINTS else "%"
-    text = (
-        f"{100 * comparison.null:+g}" if comparison.unit == POINTS and comparison.null else f"{100 * comparison.null:g}"
+    sentence = formatting.paragraph(
+        _obstacle(comparisons) if outcome == NOT_ENOUGH else "",
+        summary or summarize(comparisons, needs_all=question.needs_all),
+        _basis(comparisons, num_claims),
+        note,
     )
-    return f"{comparison.claim} {text.replace('-', words.MINUS)}{words.UNIT_SPACE}{unit}"
+    return Verdict(question, subject, outcome, sentence, tuple(comparisons))
+
+
+def summarize(comparisons: Sequence[Comparison], *, needs_all: bool = True) -> str:
+    """Returns in how many of the corrected comparisons the claim holds, and those that are nearest to deciding it."""
+    by_state = {state: [each for each in comparisons if each.state == state] for state in STATES}
+    total, holding = len(comparisons), by_state.pop(HOLDS)
+    share = f"all {total}" if len(holding) == total > 1 else f"{len(holding)} of {total}"
+    quantity, threshold = formatting.capitalized(comparisons[0].quantity), comparisons[0].threshold
+    out = [f"{quantity} is {threshold} in {share} {'comparison' if total == 1 else 'comparisons'}."]
+    if not needs_all:
+        clearest = min(
+            comparisons, key=lambda each: (each.state == NO_INTERVAL, np.nan_to_num(each.p_value), -each.excess)
+        )
+        p_value = f", p {formatting.p_value(clearest.p_value)}" if clearest.estimate.has_interval else ""
+        return f"{out[0]} Clearest: {clearest.statement}{p_value}."
+    if holding:
+        out.append(f"Closest to the limit: {min(holding, key=lambda each: each.excess).statement}.")
+    for state, found in by_state.items():
+        if found:
+            example = ", for one" if len(found) > 1 else ""
+            worst = min(found, key=lambda each: each.excess)
+            out.append(f"{_OPENINGS[state]} in {len(found)}{example}: {worst.statement}.")
+    return " ".join(out)
 
 
 def _outcome(question: Question, comparisons: Sequence[Comparison]) -> str:
@@ -122,64 +164,21 @@ def _outcome(question: Question, comparisons: Sequence[Comparison]) -> str:
     return NOT_CONFIRMED if len(known) == len(comparisons) else NOT_ENOUGH
 
 
-def _obstacle(comparisons: Sequence[Comparison], outcome: str) -> str:
+def _obstacle(comparisons: Sequence[Comparison]) -> str:
     """Returns what the data lack for a verdict."""
-    if outcome != NOT_ENOUGH:
-        return ""
     missing = sum(not each.estimate.has_interval for each in comparisons)
     if missing:
-        total = words.counted(len(comparisons), "comparison")
+        total = formatting.counted(len(comparisons), "comparison")
         return f"{missing} of {total} allow no interval: that takes the outputs per image, or three seeds or more."
     return "There is one seed, and what another one would show is not known: the intervals are over images alone."
 
 
-def _summary(question: Question, comparisons: Sequence[Comparison]) -> str:
-    of = {state: [each for each in comparisons if each.state == state] for state in STATES}
-    first, total, holding = comparisons[0], len(comparisons), len(of[HOLDS])
-    share = f"all {total}" if holding == total > 1 else f"{holding} of {total}"
-    noun = "comparison" if total == 1 else "comparisons"
-    out = [f"{words.as_start(first.quantity)} is {threshold(first)} in {share} {noun}."]
-    if not question.needs_all:
-        known = [each for each in comparisons if each.estimate.has_interval] or comparisons
-        best = min(known, key=lambda each: (each.p_value if each.estimate.has_interval else 1.0, -_excess(each)))
-        p_value = f", p {words.p_value(best.p_value)}" if best.estimate.has_interval else ""
-        return f"{out[0]} Clearest: {named(best)}{p_value}."
-    if of[HOLDS]:
-        out.append(f"Closest to the limit: {named(min(of[HOLDS], key=_excess))}.")
-    for state, opening in ((CONTRADICTED, "Contradicted"), (NOT_SETTLED, "Not settled"), (NO_INTERVAL, "Unknown")):
-        if of[state]:
-            count = len(of[state])
-            out.append(f"{opening} in {count}{', for one' if count > 1 else ''}: {named(min(of[state], key=_excess))}.")
-    return " ".join(out)
-
-
-def named(comparison: Comparison) -> str:
-    """Returns a comparison's label, value and interval."""
-    return f"{comparison.label}, {interval(comparison)}"
-
-
-def _excess(comparison: Comparison) -> float:
-    """Returns how far the value lies on the claim's side."""
-    return (comparison.estimate.value - comparison.null) * (1 if comparison.claim == ABOVE else -1)
-
-
-def _basis(comparisons: Sequence[Comparison]) -> str:
+def _basis(comparisons: Sequence[Comparison], num_claims: int | None) -> str:
     known = [each.estimate for each in comparisons if each.estimate.has_interval]
     if not known:
         return ""
-    fewest, most = min(each.num_seeds for each in known), max(each.num_seeds for each in known)
-    seeds = words.counted(fewest, "seed") if fewest == most else f"{fewest} to {words.counted(most, 'seed')}"
-    images = all(each.has_images for each in known)
-    over = (
-        "over images and seeds"
-        if images and fewest > 1
-        else "over images"
-        if images
-        else "over seeds, the images fixed"
-    )
-    correction = f", Holm over {len(known)} comparisons" if len(known) > 1 else ""
-    return f"({words.as_start(seeds)}; intervals {over}{correction}.)"
-
-
-def _whole(value: float, *, signed: bool = False) -> str:
-    return f"{100 * value:{'+' if signed else ''},.0f}".replace("-", words.MINUS)
+    seeds = formatting.value_range([each.num_seeds for each in known])
+    claims = f"{len(known)} comparisons" if num_claims is None else f"{num_claims} claims"
+    correction = f", Holm over {claims}" if (num_claims or len(known)) > 1 else ""
+    sources = formatting.interval_sources(known)
+    return f"({seeds}{formatting.UNIT_SPACE}seed{'' if seeds == '1' else 's'}; intervals {sources}{correction}.)"

@@ -27,10 +27,11 @@ from jaxprune.study.configuration import (
     Network,
     StudyConfig,
     granularity,
+    stage_names,
 )
 
-# Training images whose loss the Taylor criterion differentiates.
-_TAYLOR_IMAGES = 256
+# Training images for a criterion that needs some.
+_CRITERION_IMAGES = 256
 
 
 class Candidate(NamedTuple):
@@ -84,13 +85,16 @@ def removed(network: Network, arm: ArmConfig, dense: models.Classifier, train: D
     """Returns a network of the plan before fine-tuning; physically smaller where channels go."""
     if network.method == DENSE:
         return Candidate(dense, None, 0.0)
-    options = {"method": network.method, "sparsity": network.sparsity, "key": key_of(network.seed, "masks")}
+    needs = pruning.METHODS[network.method].needs
+    options = {"method": network.method, "sparsity": network.sparsity}
+    if "key" in needs:
+        options["key"] = key_of(network.seed, "masks")
     if network.method == CONTROLS[GRANULARITY_CHANNELS]:
         # From the layers of the method that it is the control of: a fraction of other layers is another size.
         others = [each for each in arm.methods if each != network.method and granularity(each) == GRANULARITY_CHANNELS]
         options["layers"] = pruning.default_layers(dense, others[0]) if others else None
-    if network.method == "taylor":
-        batch = spread(train, _TAYLOR_IMAGES)
+    if "images" in needs:
+        batch = spread(train, _CRITERION_IMAGES)
         options |= {"images": batch.images, "labels": batch.labels}
     sparse, masks = pruning.prune(dense, **options)
     if granularity(network.method) == GRANULARITY_CHANNELS:
@@ -123,27 +127,22 @@ def stages(
 ) -> Iterator[tuple[tuple[Network, str], Candidate]]:
     """Yields every (network, stage) with what is evaluated."""
     for network, results in trained.items():
-        start = removed(network, arm, dense, train)
+        start, wanted = removed(network, arm, dense, train), stage_names(config, arm, network)
         found = {STAGE_DENSE if network.method == DENSE else STAGE_PRUNED: start.classifier}
-        if network.method != DENSE and config.recalibration_images:
+        if STAGE_RECALIBRATED in wanted:
             images = spread(train, config.recalibration_images)
-            found[STAGE_RECALIBRATED] = training.recalibrate_batch_norm(start.classifier, images)
-        if arm.finetune.epochs:
+            precision = config.evaluation.compute_dtype
+            found[STAGE_RECALIBRATED] = training.recalibrate_batch_norm(start.classifier, images, precision=precision)
+        if STAGE_FINE_TUNED in wanted:
             found[STAGE_FINE_TUNED] = results.fine_tuned
-        if results.scratch is not None:
+        if STAGE_SCRATCH in wanted:
             found[STAGE_SCRATCH] = results.scratch
-        if config.temperature:
+        if STAGE_TEMPERATURE in wanted:
             # A temperature of 1 changes nothing, and lets all stages share one compiled program.
             found = {stage: each.replace(temperature=jnp.float32(1)) for stage, each in found.items()}
-            found[STAGE_TEMPERATURE] = _tempered(results.fine_tuned, validation)
+            found[STAGE_TEMPERATURE] = _tempered(results.fine_tuned, validation, config.evaluation.compute_dtype)
         for stage, classifier in found.items():
             yield (network, stage), start._replace(classifier=classifier)
-
-
-def num_stages(config: StudyConfig, arm: ArmConfig) -> int:
-    """Returns at how many stages a pruned network is evaluated."""
-    optional = (config.recalibration_images, arm.finetune.epochs, config.scratch, config.temperature)
-    return 1 + sum(map(bool, optional))
 
 
 def spread(dataset: Dataset, count: int) -> Dataset:
@@ -166,8 +165,8 @@ def sizes(candidate: Candidate, image_size: int) -> dict:
     }
 
 
-def _tempered(classifier: models.Classifier, validation: Dataset) -> models.Classifier:
-    logits = classifier.logits(validation.images)
+def _tempered(classifier: models.Classifier, validation: Dataset, precision: str) -> models.Classifier:
+    logits = classifier.logits(validation.images, precision=precision)
     return classifier.replace(temperature=metrics.fit_temperature(logits, validation.labels, split=validation.split))
 
 

@@ -54,8 +54,8 @@ def _check_evaluation(config: EvaluationConfig) -> None:
         evaluation.check_corruptions(config.corruptions, config.severities)
     else:
         evaluation.folder_test_sets(config.corrupted, config.corruptions, config.severities)
-    if config.compute_dtype not in evaluation.COMPUTE_DTYPES:
-        known = ", ".join(evaluation.COMPUTE_DTYPES)
+    if config.compute_dtype not in models.PRECISIONS:
+        known = ", ".join(models.PRECISIONS)
         raise ValueError(f"evaluation: unknown compute_dtype {config.compute_dtype!r}; known: {known}")
     frost_textures(config)
 
@@ -80,8 +80,15 @@ def _check_arm(arm: ArmConfig) -> None:
     if len(set(arm.methods)) != len(arm.methods):
         raise ValueError(f"arm {arm.name!r} has the methods {', '.join(arm.methods)}; give each once")
     abstract = models.assemble(arm.model.name, num_classes=2, **shapes, mean=(0.0,) * 3, std=(1.0,) * 3, **options)
-    for method in set(arm.methods) & set(pruning.STRUCTURED_METHODS):
-        pruning.default_layers(abstract, method)
+    for method in arm.methods:
+        row = pruning.METHODS[method]
+        if row.masks_move:
+            raise ValueError(
+                f"arm {arm.name!r}: the masks of {method!r} change while the network trains, and a study prunes what "
+                "is trained already; choose another method"
+            )
+        if row.removes_channels:
+            pruning.default_layers(abstract, method)
 
 
 def _check_train(part: str, train: TrainConfig) -> None:
@@ -95,6 +102,6 @@ def _check_train(part: str, train: TrainConfig) -> None:
         raise ValueError(f"{part}: unknown schedule {train.schedule!r}; known: {', '.join(training.SCHEDULES)}")
     if train.augment not in data.AUGMENTATIONS:
         raise ValueError(f"{part}: unknown augment {train.augment!r}; known: {', '.join(data.AUGMENTATIONS)}")
-    if train.compute_dtype not in training.COMPUTE_DTYPES:
-        known = ", ".join(training.COMPUTE_DTYPES)
+    if train.compute_dtype not in models.PRECISIONS:
+        known = ", ".join(models.PRECISIONS)
         raise ValueError(f"{part}: unknown compute_dtype {train.compute_dtype!r}; known: {known}")

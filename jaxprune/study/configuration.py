@@ -114,11 +114,13 @@ class StudyConfig:
     """A whole study. `finetune` defaults to the protocol of Mitra et al. 2024; so does everything else by choice.
 
     `methods` are keys of `pruning.METHODS`; those that remove channels are fine-tuned and evaluated physically smaller,
-    and their sparsity is the fraction of the channels of the layers that they choose. Sparsity 0 stands for the dense
-    network, which is always evaluated as trained and after the same fine-tuning as the pruned ones. A pruned network is
-    evaluated as pruned, with BatchNorm recalibrated on `recalibration_images` training images (0 leaves that out), and
-    after fine-tuning; with `temperature` also with a temperature fitted on validation images, and with `scratch` as the
-    same small network trained from other initial weights with the dense network's budget (Liu et al. 2019).
+    and their sparsity is the fraction of the channels of the layers that they choose. A method with one sparsity of its
+    own, such as "nm_2_4", has that one, whatever `sparsities` are, and its control has it too. Sparsity 0 stands for
+    the dense network, which is always evaluated as trained and after the same fine-tuning as the pruned ones. A pruned
+    network is evaluated as pruned, with BatchNorm recalibrated on `recalibration_images` training images (0 leaves that
+    out), and after fine-tuning; with `temperature` also with a temperature fitted on validation images, and with
+    `scratch` as the same small network trained from other initial weights with the dense network's budget (Liu et al.
+    2019).
 
     With `controls`, every arm is also pruned at random, weights or channels as its methods do: what any method should
     beat. Random channels are drawn from the layers that the arm's first method of that kind prunes.
@@ -148,7 +150,7 @@ class StudyConfig:
         return tuple(
             dataclasses.replace(
                 arm,
-                methods=_with_controls(arm.methods) if self.controls else arm.methods,
+                methods=_with_controls(arm.methods) if self.controls else _canonical(arm.methods),
                 pretrain=arm.pretrain or self.pretrain,
                 finetune=arm.finetune or self.finetune,
             )
@@ -170,22 +172,58 @@ class Network(NamedTuple):
         return f"seed{self.seed}-{self.arm}-{self.method}-{self.sparsity:g}"
 
 
+def _canonical(methods: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(pruning.canonical_name, methods))
+
+
 def _with_controls(methods: tuple[str, ...]) -> tuple[str, ...]:
-    wanted = (CONTROLS[granularity(method)] for method in methods if method != DENSE)
-    return tuple(dict.fromkeys((*methods, *wanted)))
+    methods = _canonical(methods)
+    known = [method for method in methods if method in pruning.METHODS]  # the others are refused by `check`
+    return tuple(dict.fromkeys((*methods, *(CONTROLS[granularity(method)] for method in known))))
 
 
 def networks(config: StudyConfig, arm: ArmConfig, seed: int) -> list[Network]:
     """Returns an arm's networks of one seed: the dense one first, then every method at every sparsity above 0."""
-    pruned = [Network(seed, arm.name, method, s) for method in arm.methods for s in config.sparsities if s > 0]
+    pruned = [Network(seed, arm.name, method, s) for method in arm.methods for s in _sparsities(config, arm, method)]
     return [Network(seed, arm.name, DENSE, 0.0), *pruned]
+
+
+def stage_names(config: StudyConfig, arm: ArmConfig, network: Network) -> tuple[str, ...]:
+    """Returns the stages at which a network is evaluated, in the order of the rows."""
+    is_pruned = network.method != DENSE
+    wanted = {
+        STAGE_DENSE: not is_pruned,
+        STAGE_PRUNED: is_pruned,
+        STAGE_RECALIBRATED: is_pruned and config.recalibration_images > 0,
+        STAGE_FINE_TUNED: arm.finetune.epochs > 0,
+        STAGE_SCRATCH: is_pruned and config.scratch,
+        STAGE_TEMPERATURE: config.temperature,
+    }
+    return tuple(stage for stage, is_wanted in wanted.items() if is_wanted)
+
+
+def num_evaluated(config: StudyConfig, arm: ArmConfig, seed: int) -> int:
+    """Returns how many (network, stage) pairs one seed of an arm evaluates."""
+    return sum(len(stage_names(config, arm, network)) for network in networks(config, arm, seed))
+
+
+def _sparsities(config: StudyConfig, arm: ArmConfig, method: str) -> tuple[float, ...]:
+    """Returns the sparsities of a method: those of the study, its own, and for a control those of what it controls."""
+    row = pruning.METHODS[method]
+    if row.sparsity is not None:
+        return (row.sparsity,)
+    found = [sparsity for sparsity in config.sparsities if sparsity > 0]
+    if method in CONTROLS.values():
+        others = (pruning.METHODS[each] for each in arm.methods)
+        found += [each.sparsity for each in others if each.granularity == row.granularity and each.sparsity is not None]
+    return tuple(dict.fromkeys(found))
 
 
 def granularity(method: str) -> str:
     """Returns what a method removes, as the rows name it."""
     if method == DENSE:
         return GRANULARITY_NONE
-    return GRANULARITY_CHANNELS if method in pruning.STRUCTURED_METHODS else GRANULARITY_WEIGHTS
+    return pruning.METHODS[method].granularity
 
 
 def test_set_names(config: StudyConfig) -> tuple[str, ...]:

@@ -5,17 +5,15 @@ import io
 import numpy as np
 from etils import epath
 
-from jaxprune import corruptions, data, evaluation, report
+from jaxprune import corruptions, data, evaluation, files, report
+from jaxprune.report import pictures
 from jaxprune.study.candidates import key_of
 from jaxprune.study.configuration import StudyConfig
-from jaxprune.study.provenance import write_atomically
-
-FILE = "images.npz"
 
 
 def write_images(config: StudyConfig, out: epath.Path, test: data.Dataset, frost_textures) -> None:
-    """Writes the exemplars and the gallery that the report of a finished run asks for, unless they are there."""
-    if (out / FILE).exists() or not config.evaluation.keep_examples:
+    """Writes the exemplars and the gallery that the report of a finished run asks for, unless intact ones are there."""
+    if _are_there(out) or not config.evaluation.keep_examples:
         return
     try:
         wanted = report.wanted_images(out)
@@ -36,7 +34,14 @@ def write_images(config: StudyConfig, out: epath.Path, test: data.Dataset, frost
         gallery_sets=np.asarray(wanted["gallery_sets"]),
         gallery_images=np.asarray(gallery, np.uint8).reshape(shape),
     )
-    write_atomically(out / FILE, buffer.getvalue())
+    files.write(out / pictures.FILE, buffer.getvalue())
+
+
+def _are_there(out: epath.Path) -> bool:
+    try:
+        return pictures.read(out) != pictures.Pictures({}, {}, ())
+    except ValueError:
+        return False  # damaged; they follow from the rows and the test images, and are written again
 
 
 def _pixels(config: StudyConfig, test: data.Dataset, index: int, test_set: str, frost_textures) -> np.ndarray:

@@ -1,12 +1,14 @@
 """The parts that a study consists of, each of which leaves a checkpoint or a file of rows in the run folder."""
 
-import json
+import collections
+import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from etils import epath
 
-from jaxprune import evaluation
-from jaxprune.report import schema
+from jaxprune import evaluation, files
+from jaxprune.report import row_parts
 from jaxprune.study.configuration import (
     DENSE,
     STAGE_DENSE,
@@ -16,10 +18,17 @@ from jaxprune.study.configuration import (
     Network,
     StudyConfig,
     TrainConfig,
+    config_hash,
     networks,
+    stage_names,
     test_set_names,
 )
-from jaxprune.study.provenance import write_atomically
+
+ROWS_FILE, CHECKPOINTS_FOLDER = "rows.jsonl", "checkpoints"
+# What a row of a part says of which measurement it is.
+_IDENTITY = ("config_hash", "seed", "arm", "method", "sparsity", "stage", "corruption", "severity")
+# The parts that this process has read and found intact, by path and what tells a change of the file.
+_intact: dict[tuple, StudyConfig] = {}
 
 # A part of a study that shares no network with the others.
 Unit = tuple[int, ArmConfig]
@@ -52,13 +61,13 @@ def trainings(config: StudyConfig, unit: Unit) -> dict[str, Training]:
 
 def checkpoint_path(out: epath.Path, name: str) -> epath.Path:
     """Returns where the network that a training makes lies."""
-    return out / "checkpoints" / name
+    return out / CHECKPOINTS_FOLDER / name
 
 
 def rows_path(out: epath.Path, unit: Unit, name: str) -> epath.Path:
     """Returns where the rows of one corruption, or of the clean images, lie."""
     seed, arm = unit
-    return out / "rows" / f"seed{seed}-{arm.name}-{name}.jsonl"
+    return out / row_parts.FOLDER / f"seed{seed}-{arm.name}-{name}.jsonl"
 
 
 def num_severities(config: StudyConfig, name: str) -> int:
@@ -66,47 +75,103 @@ def num_severities(config: StudyConfig, name: str) -> int:
     return 1 if name == evaluation.CLEAN else len(config.evaluation.severities)
 
 
+def is_done(config: StudyConfig, out: epath.Path, unit: Unit, name: str) -> bool:
+    """Returns whether the rows of one corruption, or of the clean images, are there: all that the plan has, intact.
+
+    Raises:
+      ValueError: the file is there and damaged, or holds other rows; says what to do.
+    """
+    path = rows_path(out, unit, name)
+    if not files.is_there(path):
+        return False
+    file = str(path), _stamp(path)
+    if _intact.get(file) != config:
+        rows = row_parts.decode(path.read_bytes(), str(path))
+        _refuse_other_rows(path, rows, _expected(config, unit, name))
+        _intact[file] = config
+    return True
+
+
 def unfinished(config: StudyConfig, out) -> list[str]:
-    """Returns the rows files that a run folder still lacks: none when all its shards are done."""
-    return [path.name for path in _paths(config, epath.Path(out)) if not path.exists()]
+    """Returns the rows files that a run folder still lacks, damaged ones among them: none when all shards are done."""
+    return [rows_path(epath.Path(out), *part).name for part in _parts(config) if not _is_intact(config, out, part)]
 
 
 def check_rows(config: StudyConfig, out: epath.Path) -> None:
-    """Raises a ValueError, naming file and line, if rows that a run folder holds are cut short or of another schema."""
-    for path in _paths(config, out):
-        if path.exists():
-            for number, line in enumerate(path.read_text().splitlines(), start=1):
-                _check_line(line, f"{path} line {number}")
+    """Raises a ValueError, naming the file, if rows that a run folder holds are damaged or not those of the plan."""
+    for part in _parts(config):
+        is_done(config, out, *part)
 
 
 def write_rows(path: epath.Path, rows: list[dict]) -> None:
-    """Writes the rows of one part, each checked against the schema."""
-    for row in rows:
-        schema.check(row, f"the row of {path.name}", strict=True)
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+    """Writes the rows of one part, each checked against the schema, with their number and check sum."""
+    files.write(path, row_parts.encode(rows, path.name))
 
 
 def gather(config: StudyConfig, out: epath.Path) -> None:
     """Writes `rows.jsonl` from the finished parts, in the order of the plan."""
-    path, text = out / "rows.jsonl", None
+    path, seen = out / ROWS_FILE, None
     # Again where another process finished a part meanwhile: whoever writes last has seen all parts.
-    while text != (text := "".join(part.read_text() for part in _paths(config, out) if part.exists())):
-        if not (path.exists() and path.read_text() == text):
-            write_atomically(path, text)
+    while seen != (seen := _finished(config, out)):
+        text = b"".join(line for part in seen for line in row_parts.lines(epath.Path(part).read_bytes(), part))
+        if not (path.exists() and path.read_bytes() == text):
+            files.write(path, text)
 
 
-def _paths(config: StudyConfig, out: epath.Path) -> list[epath.Path]:
-    return [rows_path(out, unit, name) for unit in units(config) for name in test_set_names(config)]
+def _finished(config: StudyConfig, out: epath.Path) -> list[str]:
+    parts = (part for part in _parts(config) if is_done(config, out, *part))
+    return [str(rows_path(out, *part)) for part in parts]
 
 
-def _check_line(line: str, where: str) -> None:
-    cure = "delete that file, and the run measures it again"
+def _parts(config: StudyConfig) -> Iterator[tuple[Unit, str]]:
+    return ((unit, name) for unit in units(config) for name in test_set_names(config))
+
+
+def _is_intact(config: StudyConfig, out, part: tuple[Unit, str]) -> bool:
     try:
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError(f"{where} holds a {type(row).__name__} where a JSON object is needed")
-        schema.check(row, where)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is damaged ({error}), probably cut short; {cure}") from None
-    except ValueError as error:
-        raise ValueError(f"{error} (or {cure})") from None
+        return is_done(config, epath.Path(out), *part)
+    except ValueError:
+        return False
+
+
+def _stamp(path: epath.Path) -> tuple:
+    """Returns what changes when a file is written again."""
+    if files.is_remote(path):
+        found = path.stat()
+        return found.mtime, found.length
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _expected(config: StudyConfig, unit: Unit, name: str) -> list[tuple]:
+    """Returns the identities of all rows of a part."""
+    seed, arm = unit
+    study = config_hash(config)
+    severities = (0,) if name == evaluation.CLEAN else config.evaluation.severities
+    return [
+        (study, seed, arm.name, network.method, network.sparsity, stage, name, severity)
+        for severity in severities
+        for network in networks(config, arm, seed)
+        for stage in stage_names(config, arm, network)
+    ]
+
+
+def _refuse_other_rows(path: epath.Path, rows: list[dict], expected: list[tuple]) -> None:
+    found = collections.Counter(tuple(row[field] for field in _IDENTITY) for row in rows)
+    study, others = expected[0][0], {row["config_hash"] for row in rows} - {expected[0][0]}
+    if others:
+        raise ValueError(
+            f"{path} holds rows of another study (config_hash {', '.join(sorted(others))}; this one has {study}); "
+            f"choose another --out, or move that file away"
+        )
+    planned = collections.Counter(expected)
+    missing, beyond = planned - found, found - planned
+    if not (missing or beyond):
+        return
+    first = next(iter(beyond or missing))
+    named = ", ".join(f"{field}={value}" for field, value in zip(_IDENTITY, first, strict=True))
+    what = "is there too often, or of another part" if beyond else "is missing"
+    raise ValueError(
+        f"{path} holds {len(rows)} rows, not the {len(expected)} of the plan: the row of {named} {what}; delete that "
+        f"file, and the run measures it again"
+    )

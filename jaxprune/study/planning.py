@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 from etils import epath
 
-from jaxprune import data, evaluation, models, training
+from jaxprune import data, evaluation, models, pruning, training
 from jaxprune.study import parts
-from jaxprune.study.candidates import initial, key_of, num_stages
+from jaxprune.study.candidates import initial, key_of
 from jaxprune.study.checking import check, frost_textures
 from jaxprune.study.configuration import (
     DENSE,
@@ -21,6 +21,7 @@ from jaxprune.study.configuration import (
     TrainConfig,
     granularity,
     networks,
+    num_evaluated,
     test_set_names,
 )
 from jaxprune.study.running import load_data, optimizer
@@ -29,8 +30,6 @@ from jaxprune.study.running import load_data, optimizer
 _TRIAL_STEPS, _TRIAL_IMAGES = 4, 200
 # Programs of a network's forward pass beside its training's: evaluation, recalibration, logits for a temperature.
 _FORWARD_PROGRAMS = 2
-# One threshold for all layers leaves other widths for every seed; a fraction of each layer, the same.
-_GLOBAL_METHODS = ("slimming", "taylor")
 _TRAINING, _EVALUATION, _COMPILATION = "training", "evaluation", "compilation"
 _GIB = 2**30
 # The peak is told in KiB on Linux, in bytes on macOS.
@@ -92,7 +91,7 @@ def estimate(config: StudyConfig, out=None, *, on_progress: Callable[[str, float
         for what, value in _arm_seconds(config, arm, net, (train, test), corruption, out).items():
             seconds[what] += value
         of_one = sum(leaf.nbytes for leaf in jax.tree.leaves((net.params, net.batch_stats)))
-        stored = max(stored, of_one * _num_classifiers(config, arm))
+        stored = max(stored, of_one * num_evaluated(config, arm, 0))
     tell("tried", 1.0)
     devices = jax.devices()
     return Estimate(seconds, _peak_bytes(devices[0]) + stored, f"{devices[0].platform} x{len(devices)}")
@@ -134,7 +133,7 @@ def _arm_plan(config: StudyConfig, arm: ArmConfig, num_train: int, num_test: int
     units = [(seed, arm) for seed in config.seeds]
     trainings = [each for unit in units for each in parts.trainings(config, unit).values()]
     num_sets = sum(parts.num_severities(config, name) for name in test_set_names(config))
-    num_classifiers = len(units) * _num_classifiers(config, arm)
+    num_classifiers = len(units) * num_evaluated(config, arm, 0)
     left_trainings, left_names = _left(config, units, out)
     return ArmPlan(
         name=arm.name,
@@ -157,14 +156,9 @@ def _left(config: StudyConfig, units: list[parts.Unit], out) -> tuple[list[parts
     if out is not None:
         out = epath.Path(out)
         trainings = [(name, each) for name, each in trainings if not parts.checkpoint_path(out, name).exists()]
-        names = [(unit, name) for unit, name in names if not parts.rows_path(out, unit, name).exists()]
+        unfinished = set(parts.unfinished(config, out))
+        names = [part for part in names if parts.rows_path(out, *part).name in unfinished]
     return [each for _, each in trainings], [name for _, name in names]
-
-
-def _num_classifiers(config: StudyConfig, arm: ArmConfig) -> int:
-    """Returns how many (network, stage) pairs one seed of an arm evaluates."""
-    dense = 1 + bool(arm.finetune.epochs) + bool(config.temperature)
-    return dense + (len(networks(config, arm, 0)) - 1) * num_stages(config, arm)
 
 
 def _arm_seconds(config: StudyConfig, arm: ArmConfig, net, images, corruption: dict[str, float], out):
@@ -176,7 +170,7 @@ def _arm_seconds(config: StudyConfig, arm: ArmConfig, net, images, corruption: d
     forward, forward_compilation = _forward_seconds(config, net, test)
     shapes = {_shape(each.network) for each in trainings}
     programs = {(_shape(each.network), each.how) for each in trainings}
-    of_one_image = {name: _num_classifiers(config, arm) * forward + corruption.get(name, 0.0) for name in set(names)}
+    of_one_image = {name: num_evaluated(config, arm, 0) * forward + corruption.get(name, 0.0) for name in set(names)}
     return {
         _TRAINING: per_image * len(train) * sum(each.how.epochs for each in trainings),
         _EVALUATION: len(test) * sum(parts.num_severities(config, name) * of_one_image[name] for name in names),
@@ -188,14 +182,16 @@ def _shape(network: Network) -> tuple:
     """Returns what networks that share their compiled programs have in common."""
     if granularity(network.method) != GRANULARITY_CHANNELS:
         return (network.method == DENSE,)
-    return network.sparsity, network.method in _GLOBAL_METHODS and (network.method, network.seed)
+    # One threshold for all layers leaves other widths for every seed; a fraction of each layer, the same.
+    is_global = pruning.METHODS[network.method].scope == pruning.GLOBAL
+    return network.sparsity, is_global and (network.method, network.seed)
 
 
 def _training_seconds(how: TrainConfig, net: models.Classifier, train: data.Dataset) -> tuple[float, float]:
     """Returns the seconds per image, and of the compilation."""
     few = train.take(_TRIAL_STEPS * how.batch_size)
     options = {"optimizer": optimizer(how, len(train)), "epochs": 1, "key": key_of(0, "trial")}
-    options |= {"augment": data.AUGMENTATIONS[how.augment], "compute_dtype": how.compute_dtype}
+    options |= {"augment": data.AUGMENTATIONS[how.augment], "precision": how.compute_dtype}
 
     def once():
         jax.block_until_ready(training.fit(net, few, batch_size=how.batch_size, **options).params)
@@ -209,7 +205,7 @@ def _forward_seconds(config: StudyConfig, net: models.Classifier, test: data.Dat
     few = test.take(_TRIAL_IMAGES)
 
     def once():
-        evaluation.evaluate(net, few, corruptions=(), compute_dtype=config.evaluation.compute_dtype)
+        evaluation.evaluate(net, few, corruptions=(), precision=config.evaluation.compute_dtype)
 
     first, second = _seconds(once), _seconds(once)
     return second / len(few), max(0.0, first - second)

@@ -1,38 +1,72 @@
 """What a run folder says about itself: `study.json`, written once and checked at every continuation."""
 
-import hashlib
 import importlib.metadata
 import json
-import os
-import socket
 import time
 from collections.abc import Iterator
 
 import jax
 from etils import epath
 
-from jaxprune import __version__
-from jaxprune.study.alone import alone
+from jaxprune import __version__, files
+from jaxprune.report import outputs, pictures, row_parts
 from jaxprune.study.checking import frost_textures
 from jaxprune.study.configuration import StudyConfig, config_dict, config_hash
+from jaxprune.study.parts import CHECKPOINTS_FOLDER, ROWS_FILE
+
+STUDY_FILE, TRAINING_FOLDER = "study.json", "training"
+# What a run folder holds beside `study.json`: of the study, and of its report.
+_OF_A_STUDY = (ROWS_FILE, row_parts.FOLDER, CHECKPOINTS_FOLDER, TRAINING_FOLDER, outputs.FOLDER, pictures.FILE)
+_OF_A_REPORT = ("report.html", "results.csv", "summary.csv", "verdicts.csv", "results.parquet", "figures", "tables")
+_STUDY_LOCK = "study"
+
+
+def refuse_foreign(out: epath.Path) -> None:
+    """Raises a FileExistsError if a folder without `study.json` holds what would be taken for ours, or replaced."""
+    # Asked before `study.json` is, because another process may be beginning with all of them.
+    found = [name for name in (*_OF_A_STUDY, *_OF_A_REPORT) if files.is_there(out / name)]
+    if found and not files.is_there(out / STUDY_FILE):
+        raise FileExistsError(
+            f"{out / found[0]} exists already, and no {STUDY_FILE} beside it says that a study wrote it; "
+            f"choose another --out, or move away what is there"
+        )
+
+
+def refuse_another_study(out: epath.Path, config: StudyConfig) -> None:
+    """Raises a ValueError if a folder holds another study, or a damaged `study.json`."""
+    if not files.is_there(out / STUDY_FILE):
+        return
+    found = read_study(out)
+    if found["config_hash"] != config_hash(config):
+        changes = ", ".join(_differences(found["config"], config_dict(config)))
+        raise ValueError(
+            f"{out} holds a study with another configuration ({changes}); "
+            f"choose another --out, or delete {out} to start again"
+        )
 
 
 def claim(out: epath.Path, config: StudyConfig, command: str) -> None:
     """Writes `study.json` into a new run folder, or checks that an existing one belongs to this study."""
-    with alone(out, "study", wait=True):
+    with files.lock(out, _STUDY_LOCK, wait=True):
         _claim(out, config, command)
+    for folder in (out, out / row_parts.FOLDER):
+        files.tidy(folder)
+
+
+def add_seconds(out: epath.Path, part: str, seconds: float) -> None:
+    """Adds the time that a part took to `study.json`."""
+    with files.lock(out, _STUDY_LOCK, wait=True):
+        content = read_study(out)
+        total = content.setdefault("seconds", {})
+        total[part] = round(total.get(part, 0.0) + seconds, 1)
+        files.write(out / STUDY_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
-    path = out / "study.json"
-    if path.exists():
+    refuse_another_study(out, config)
+    path = out / STUDY_FILE
+    if files.is_there(path):
         found = read_study(out)
-        if found["config_hash"] != config_hash(config):
-            changes = ", ".join(_differences(found["config"], config_dict(config)))
-            raise ValueError(
-                f"{out} holds a study with another configuration ({changes}); "
-                f"choose another --out, or delete {out} to start again"
-            )
         if found.get("checkpoint_sha256", {}) != _checkpoint_hashes(config):
             raise ValueError(
                 f"{out} began with the weights of another checkpoint; choose another --out, or delete {out}"
@@ -52,36 +86,33 @@ def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
     hashes = _checkpoint_hashes(config)
     if hashes:
         provenance["checkpoint_sha256"] = hashes
-    write_atomically(path, json.dumps(provenance, indent=2) + "\n")
+    try:
+        files.write(path, json.dumps(provenance, indent=2) + "\n", exclusive=True)
+    except FileExistsError:  # in an object store, which has no locks
+        _claim(out, config, command)
 
 
 def _checkpoint_hashes(config: StudyConfig) -> dict[str, str]:
     """Returns the SHA-256 of each arm's imported checkpoint."""
     paths = {arm.name: arm.model.checkpoint for arm in config.all_arms() if arm.model.checkpoint is not None}
-    return {name: content_sha256(path) for name, path in paths.items()}
-
-
-def content_sha256(path) -> str:
-    """Returns the hash of a file's content, or of all the files of a folder and their names."""
-    path = epath.Path(path)
-    if not path.is_dir():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    whole = hashlib.sha256()
-    for each in sorted(path.iterdir(), key=lambda each: each.name):
-        whole.update(f"{each.name}\0{content_sha256(each)}\n".encode())
-    return whole.hexdigest()
+    return {name: files.checksum_of(path) for name, path in paths.items()}
 
 
 def read_study(out: epath.Path) -> dict:
     """Returns the content of a run folder's `study.json`; a ValueError if it is damaged."""
-    path = out / "study.json"
+    path = out / STUDY_FILE
     try:
-        found = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); choose another --out, or delete {out}") from error
-    if not isinstance(found, dict) or not {"config", "config_hash"} <= found.keys():
+    is_record = isinstance(found, dict) and {"config", "config_hash"} <= found.keys()
+    if not is_record or not _are_seconds(found.get("seconds", {})):
         raise ValueError(f"{path} is not a study's record; choose another --out, or delete {out}")
     return found
+
+
+def _are_seconds(found) -> bool:
+    return isinstance(found, dict) and all(isinstance(value, int | float) for value in found.values())
 
 
 def _differences(there, here, prefix: str = "") -> Iterator[str]:
@@ -109,11 +140,3 @@ def device() -> str:
     """Returns platform, number and kind of the devices."""
     devices = jax.devices()
     return f"{devices[0].platform} x{len(devices)} ({devices[0].device_kind})"
-
-
-def write_atomically(path: epath.Path, content: str | bytes) -> None:
-    """Writes a file under a temporary name beside it, and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp"  # shards share folders
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    temporary.replace(path)

@@ -3,17 +3,16 @@
 A run folder holds `study.json` (configuration and provenance), `checkpoints/` (one folder per network), `rows/` (one
 JSON Lines file per seed, arm and corruption), `rows.jsonl` (all rows, in the order of the plan), `examples/` (what each
 network said of each image) and `images.npz` (pictures for the report). `training/` holds the epochs' records of each
-network, and the state of the one that is being trained. Each file is written under a temporary name and renamed; what
-exists is skipped. Everything random follows from the configuration, so but for their `seconds` the rows do not depend
+network, and the state of the one that is being trained. Each file is written whole or not at all; what is there and
+intact is skipped. Everything random follows from the configuration, so but for their `seconds` the rows do not depend
 on where a run was interrupted, or who computed them.
 
-Several processes may run the same study in one folder: each takes parts that nobody is at (`alone`). Independent jobs
-may also get a `shard` of the (seed, arm) pairs each. Processes that `distributed.start` joined evaluate together;
+Several processes may run the same study in one folder: each takes parts that nobody is at (`files.lock`). Independent
+jobs may also get a `shard` of the (seed, arm) pairs each. Processes that `distributed.start` joined evaluate together;
 process 0 trains and writes.
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,17 +20,15 @@ from typing import NamedTuple
 import jax
 from etils import epath
 
-from jaxprune import checkpoints, data, distributed, evaluation, models, training
-from jaxprune.report import schema
+from jaxprune import checkpoints, data, distributed, evaluation, files, models, training
+from jaxprune.report import outputs, schema
 from jaxprune.study import parts
-from jaxprune.study.alone import alone, do_each
 from jaxprune.study.candidates import (
     Candidate,
     Trained,
     from_scratch,
     initial,
     key_of,
-    num_stages,
     removed,
     sizes,
     stages,
@@ -49,11 +46,20 @@ from jaxprune.study.configuration import (
     config_hash,
     granularity,
     networks,
+    num_evaluated,
     test_set_names,
 )
 from jaxprune.study.images import write_images
 from jaxprune.study.parts import Unit
-from jaxprune.study.provenance import claim, device, read_study, versions, write_atomically
+from jaxprune.study.provenance import (
+    TRAINING_FOLDER,
+    add_seconds,
+    claim,
+    device,
+    refuse_another_study,
+    refuse_foreign,
+    versions,
+)
 
 # Processes that have nothing to train wait for those that do; one that dies is noticed long before.
 _TRAINING_TIMEOUT_S = 7 * 24 * 3600
@@ -87,22 +93,24 @@ def run(
       on_progress: called after every epoch and test set.
 
     Raises:
-      ValueError, FileNotFoundError: the configuration cannot be run, `out` holds another study or damaged rows, or
-        several processes were given different ones. Nothing has been computed or changed then.
+      ValueError, OSError: the configuration cannot be run; `out` is empty, holds another study, damaged rows, or what
+        no study wrote; or several processes were given different ones. Nothing has been computed or changed then.
       Interrupted: SIGTERM came during training, whose state is saved; the same call continues.
       LostProcessError: another of several processes has died or hangs.
     """
     check(config)
-    out = epath.Path(out)
+    out = files.check_folder(out, what="run folder")
     units = distributed.shard(parts.units(config), shard)
+    refuse_another_study(out, config)
     parts.check_rows(config, out)
+    refuse_foreign(out)
     this_run = _Run(config, out, units, on_progress or (lambda progress: None))
     distributed.agree("study", {"configuration": config_hash(config), "run folder": str(out), "shard": shard})
     if distributed.is_writer():
         claim(out, config, command)
     distributed.wait_for_all("the run folder")
     this_run.whole()
-    return out / "rows.jsonl"
+    return out / parts.ROWS_FILE
 
 
 def load_data(config: StudyConfig) -> tuple[data.Dataset, data.Dataset | None, data.Dataset]:
@@ -157,14 +165,14 @@ class _Run:
         # First what no other process has begun, then, waiting, what is left.
         for wait in (True,) if self.is_joined else (False, True):
             for unit in self.units:
-                if any(not self._rows_path(unit, name).exists() for name in test_set_names(self.config)):
-                    self._one_unit(unit, wait=wait)
-                else:
+                if all(self._has_rows(unit, name) for name in test_set_names(self.config)):
                     self._tell(f"seed {unit[0]}, {unit[1].name} found", unit, 1.0)
+                else:
+                    self._one_unit(unit, wait=wait)
         if distributed.is_writer():
             parts.gather(self.config, self.out)
             if not parts.unfinished(self.config, self.out):
-                with alone(self.out, "images", wait=True):
+                with files.lock(self.out, "images", wait=True):
                     write_images(self.config, self.out, self.test, self.frost_textures)
 
     @property
@@ -192,22 +200,23 @@ class _Run:
         self._all_parts(
             test_set_names(self.config),
             path=lambda name: self._rows_path(unit, name),
+            is_done=lambda name: self._has_rows(unit, name),
             do=measure,
             part=lambda name: (unit, name),
         )
 
-    def _all_parts(self, items, *, path, do, part) -> None:
+    def _all_parts(self, items, *, path, is_done, do, part) -> None:
         """Does what is not done of a unit's items, each of which leaves a file or folder; waits for other processes."""
         if self.is_joined:
             for item in items:
-                if not path(item).exists():
+                if not is_done(item):
                     do(item)
         else:
-            do_each(
+            files.do_each(
                 self.out,
                 items,
                 name=lambda item: path(item).name,
-                is_done=lambda item: path(item).exists(),
+                is_done=is_done,
                 do=do,
                 on_wait=lambda name: self._tell(f"waiting for another process at {name}"),
             )
@@ -219,13 +228,8 @@ class _Run:
         """Adds the seconds that its block takes to `study.json`, over all calls and processes that a run took."""
         start = time.monotonic()
         yield
-        if not distributed.is_writer():
-            return
-        with alone(self.out, "study", wait=True):
-            content = read_study(self.out)
-            seconds = content.setdefault("seconds", {})
-            seconds[part] = round(seconds.get(part, 0.0) + time.monotonic() - start, 1)
-            write_atomically(self.out / "study.json", json.dumps(content, indent=2) + "\n")
+        if distributed.is_writer():
+            add_seconds(self.out, part, time.monotonic() - start)
 
     def _dense(self, unit: Unit, *, wait: bool) -> models.Classifier | None:
         """Returns the dense network as trained; None if another process is at it, and `wait` is false."""
@@ -235,7 +239,7 @@ class _Run:
         if distributed.is_writer() and not path.exists():
             if wait:
                 self._tell(f"seed {seed}: {arm.name}")
-            with alone(self.out, path.name, wait=wait) as mine:
+            with files.lock(self.out, path.name, wait=wait) as mine:
                 if not mine:
                     return None
                 if not path.exists():
@@ -265,7 +269,9 @@ class _Run:
                 self._fit(path, begin, how, description, key_of(network.seed, "finetune"), start.masks)
 
         if distributed.is_writer():
-            self._all_parts(list(wanted), path=lambda path: path, do=do, part=lambda path: path.name)
+            self._all_parts(
+                list(wanted), path=lambda path: path, is_done=files.is_there, do=do, part=lambda path: path.name
+            )
         distributed.wait_for_all(f"the fine-tuning of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
         results = {(each.network, each.stage): self._found(path) for path, each in wanted.items()}
         return {
@@ -276,16 +282,19 @@ class _Run:
     def _rows_path(self, unit: Unit, name: str) -> epath.Path:
         return parts.rows_path(self.out, unit, name)
 
+    def _has_rows(self, unit: Unit, name: str) -> bool:
+        return parts.is_done(self.config, self.out, unit, name)
+
     def _found(self, path: epath.Path) -> models.Classifier:
         if distributed.is_writer():
-            with alone(self.out, path.name, wait=False) as mine:
+            with files.lock(self.out, path.name, wait=False) as mine:
                 if mine:  # of a run that was killed just before it did
                     training.delete_checkpoints(self._training_path(path))
         return checkpoints.load(path).classifier
 
     def _training_path(self, path: epath.Path) -> epath.Path:
         """Returns where the training that makes the checkpoint at `path` keeps its records and its state."""
-        return self.out / "training" / path.name
+        return self.out / TRAINING_FOLDER / path.name
 
     def _fit(self, path: epath.Path, classifier, train: TrainConfig, description: str, key: jax.Array, masks) -> None:
         """Trains, continuing what was stopped, and saves the result at `path`; keeps the losses of the epochs."""
@@ -299,7 +308,7 @@ class _Run:
             masks=masks,
             batch_size=train.batch_size,
             augment=data.AUGMENTATIONS[train.augment],
-            compute_dtype=train.compute_dtype,
+            precision=train.compute_dtype,
             on_epoch=lambda record: self._tell(
                 f"{description}, loss {record.loss:.3f}", path.name, record.epoch / record.epochs
             ),
@@ -336,9 +345,10 @@ class _Run:
             **test_sets,
             clean=is_clean,
             batch_size=config.batch_size,
-            compute_dtype=config.compute_dtype,
+            precision=config.compute_dtype,
             frost_textures=self.frost_textures,
-            keep_examples=self.out / "examples" if config.keep_examples else None,
+            keep_examples=self.out / outputs.FOLDER if config.keep_examples else None,
+            non_finite="mark",
             on_test_set=on_test_set,
         )
         if not distributed.is_writer():
@@ -379,7 +389,7 @@ class _Run:
         seed, arm = unit
         trainings = parts.trainings(self.config, unit).items()
         costs = {name: _TRAINING_COST * each.how.epochs * len(self.train) for name, each in trainings}
-        in_all = num_stages(self.config, arm) * len(networks(self.config, arm, seed))
+        in_all = num_evaluated(self.config, arm, seed)
         for name in test_set_names(self.config):
             costs[unit, name] = parts.num_severities(self.config, name) * len(self.test) * in_all
         return costs

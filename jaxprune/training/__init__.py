@@ -6,13 +6,11 @@ from jaxprune.training.interrupts import EXIT_TERMINATED, Interrupted
 from jaxprune.training.many import MODEL_AXES, fit_many
 from jaxprune.training.optimizers import LEARNING_RATE, MOMENTUM, SCHEDULES, WEIGHT_DECAY, sgd, slimming_penalty
 from jaxprune.training.options import BATCH_SIZE
-from jaxprune.training.precision import COMPUTE_DTYPES
 from jaxprune.training.records import EpochRecord, num_steps
 from jaxprune.training.resume import delete_checkpoints
 
 __all__ = [
     "BATCH_SIZE",
-    "COMPUTE_DTYPES",
     "EXIT_TERMINATED",
     "LEARNING_RATE",
     "MODEL_AXES",

@@ -15,7 +15,11 @@ _MEAN, _VARIANCE = "mean", "var"
 
 
 def recalibrate_batch_norm(
-    classifier: models.Classifier, images: data.Dataset | Array, *, batch_size: int = RECALIBRATION_BATCH
+    classifier: models.Classifier,
+    images: data.Dataset | Array,
+    *,
+    batch_size: int = RECALIBRATION_BATCH,
+    precision: str | None = None,
 ) -> models.Classifier:
     """Returns the classifier with BatchNorm means and variances measured on `images`; no weight changes.
 
@@ -28,9 +32,11 @@ def recalibrate_batch_norm(
       images: a data set (any split but "test"), or uint8 (0..255) or float (in [0, 1]) `[N, H, W, C]`; labels are not
         used. The images left over after the last full batch are not used either.
       batch_size: images per batch, at most N.
+      precision: type of the forward passes, as for `fit`: the one that the network will be evaluated in.
 
     Raises:
-      ValueError: a test split, no image, batch_size < 1, or a classifier without BatchNorm statistics.
+      ValueError: a test split, no image, batch_size < 1, or a classifier without BatchNorm statistics, or that is not
+        finite.
 
     Source: Li et al. 2020, "EagleEye" (adaptive BatchNorm), for pruned candidates.
     """
@@ -39,19 +45,21 @@ def recalibrate_batch_norm(
         images = images.images
     if not len(images) or batch_size < 1:
         raise ValueError(f"{len(images)} images, batch_size={batch_size}; give at least one image and batch_size >= 1")
+    models.check_finite(classifier, classifier.name)
     batch_norms = [path for path, _ in _batch_norms(classifier.batch_stats)]
     if not batch_norms:
         raise ValueError(f"{classifier.name} keeps no BatchNorm statistics ('mean' beside 'var'): nothing to measure")
     batch_size = min(batch_size, len(images))
     num_batches = len(images) // batch_size
+    computing = models.in_precision(classifier, precision)
     # A running statistic moves from r to momentum * r + (1 - momentum) * measured: r = 0 and r = 1 reveal both.
-    from_zero, from_one = (_updated_statistics(classifier, images[:batch_size], start) for start in (0.0, 1.0))
+    from_zero, from_one = (_updated_statistics(computing, images[:batch_size], start) for start in (0.0, 1.0))
     rates = [_rate(zero[_MEAN], one[_MEAN]) for zero, one in zip(from_zero, from_one, strict=True)]
     means = [np.zeros(node[_MEAN].shape) for node in from_zero]
     squares = [np.zeros(node[_MEAN].shape) for node in from_zero]
     for index in range(num_batches):
         batch = images[index * batch_size : (index + 1) * batch_size]
-        updated = _updated_statistics(classifier, batch, 0.0) if index else from_zero
+        updated = _updated_statistics(computing, batch, 0.0) if index else from_zero
         for node, rate, mean, square in zip(updated, rates, means, squares, strict=True):
             batch_mean = np.asarray(node[_MEAN], np.float64) / rate
             mean += batch_mean / num_batches

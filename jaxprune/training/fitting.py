@@ -27,13 +27,14 @@ def fit(
     label_smoothing: float = 0.0,
     mixup: float = 0.0,
     ema: float | None = None,
-    compute_dtype: str = "float32",
+    precision: str | None = None,
     steps_per_dispatch: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     validation: data.Dataset | None = None,
     checkpoint_dir=None,
     checkpoint_every: int | None = None,
     checkpoints_kept: int = KEPT,
+    compute_dtype: str | None = None,
 ) -> models.Classifier:
     """Returns the classifier trained on `dataset` by minimising the mean cross-entropy.
 
@@ -60,7 +61,8 @@ def fit(
       mixup: alpha of the Beta distribution from which images are mixed in pairs, 0 for none; see `losses.mixup`.
       ema: decay per step, in (0, 1), of a moving average of weights and batch statistics, which is then what is
         validated and returned; pruned weights stay exactly 0 in it.
-      compute_dtype: type of the forward and backward pass, "float32" or "bfloat16"; parameters, batch statistics, loss
+      precision: type of the forward and backward pass, "float32" or "bfloat16", or None for that of the classifier's
+        own layers (see `models.in_precision`); parameters, batch statistics, loss
         and optimizer stay in float32.
       steps_per_dispatch: training steps per program; by default 1 on CPU, where more are slow, and 32 elsewhere. The
         result agrees to rounding. Always 1 for a `StreamedDataset`.
@@ -70,11 +72,13 @@ def fit(
       checkpoint_dir: folder, local or `gs://`, that the state is saved to in the background; and `epochs.jsonl`.
       checkpoint_every: save after this many steps too, not only after each epoch.
       checkpoints_kept: how many of the last checkpoints stay.
+      compute_dtype: the former name of `precision`.
 
     Raises:
       ValueError: a test split, no images, other classes or channels than the classifier's, an option outside its
-        range; a checkpoint of another run, or none that is intact.
-      FloatingPointError: the loss is no longer finite; names the step. The last good checkpoint is kept.
+        range; a classifier that is not finite; a checkpoint of another run, or none that is intact.
+      FloatingPointError: the loss, a parameter or a batch statistic is no longer finite; names the step. The last good
+        checkpoint is kept.
       OSError: a checkpoint could not be written, as on a full disk; names the last good one.
       Interrupted: SIGTERM came while `checkpoint_dir` was given; a SystemExit with code 143.
     """
@@ -84,7 +88,7 @@ def fit(
         label_smoothing=label_smoothing,
         mixup=mixup,
         ema=ema,
-        compute_dtype=compute_dtype,
+        precision=models.renamed(precision, compute_dtype),
         steps_per_dispatch=steps_per_dispatch,
         devices=devices,
         validation=validation,
@@ -103,6 +107,7 @@ def check(
     classifier: models.Classifier, dataset: data.Dataset | data.StreamedDataset, *, epochs: int, options: Options
 ) -> None:
     """Raises a ValueError for anything that `fit` refuses before it starts."""
+    models.check_finite(classifier, classifier.name)
     _check_data(classifier, dataset, "training", "train on")
     if options.validation is not None:
         if not isinstance(options.validation, data.Dataset):

@@ -13,7 +13,6 @@ from jaxtyping import PyTree
 from jaxprune import data, models, sharding
 from jaxprune.training.interrupts import Interrupted, terminations
 from jaxprune.training.options import Options
-from jaxprune.training.precision import in_compute_dtype
 from jaxprune.training.records import EpochRecord
 from jaxprune.training.resume import Checkpoints, Position, checksum
 from jaxprune.training.state import Tally, initial_state, is_finite, own_copy, start_epoch, trained
@@ -79,7 +78,7 @@ class Training:
                 self._resume()
             self.terminated = stack.enter_context(terminations(active=self.checkpoints is not None))
             # Shapes only: the forward pass is static, the weights travel in the state.
-            self.frozen = in_compute_dtype(self.classifier, self.options.compute_dtype).replace(
+            self.frozen = models.in_precision(self.classifier, self.options.precision).replace(
                 params=None, batch_stats=None
             )
             if not self.is_streamed:
@@ -193,11 +192,11 @@ class Training:
         """Returns the tally on the host, after all steps dispatched so far.
 
         Raises:
-          FloatingPointError: a loss or a parameter is not finite.
+          FloatingPointError: a loss, a parameter or a batch statistic is not finite.
         """
         tally, finite = jax.device_get((self.state.tally, is_finite(self.state, stacked=self.stacked)))
-        bad = np.atleast_1d(tally.first_bad_step)
-        broken = np.flatnonzero((bad > 0) | ~np.atleast_1d(finite))
+        bad, (params_finite, stats_finite) = np.atleast_1d(tally.first_bad_step), map(np.atleast_1d, finite)
+        broken = np.flatnonzero((bad > 0) | ~params_finite | ~stats_finite)
         if not len(broken):
             return tally
         model, epoch = int(broken[0]), self.position.epoch
@@ -206,7 +205,8 @@ class Training:
             what = f"the training loss of {name} became {np.atleast_1d(tally.loss_sum)[model]}"
             step = bad[model]
         else:
-            what, step = f"a parameter of {name} became infinite or nan", np.max(tally.step)
+            part = "batch statistic" if params_finite[model] else "parameter"
+            what, step = f"a {part} of {name} became infinite or nan", np.max(tally.step)
         kept = ""
         if self.checkpoints is not None:
             self.checkpoints.wait()
@@ -251,7 +251,7 @@ class Training:
             "label_smoothing": options.label_smoothing,
             "mixup": options.mixup,
             "ema": options.ema,
-            "compute_dtype": options.compute_dtype,
+            "compute_dtype": options.precision or "float32",  # as checkpoints of earlier releases say it
         }
 
     def _next_stop(self, step: int) -> int:

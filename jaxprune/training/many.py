@@ -51,6 +51,8 @@ def fit_many(
       ValueError: as for `fit`; no classifier; another number of keys or masks; an unknown `model_axis`.
       TypeError: an option that `fit` does not have.
     """
+    if "compute_dtype" in options:
+        options["precision"] = models.renamed(options.get("precision"), options.pop("compute_dtype"))
     options = Options(**options)
     masks = [None] * len(classifiers) if masks is None else masks
     if not isinstance(dataset, data.Dataset):

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from jaxprune import data
-from jaxprune.training.precision import COMPUTE_DTYPES
+from jaxprune import data, models
 from jaxprune.training.resume import KEPT
 
 BATCH_SIZE = 64  # the study's protocol (STUDY)
@@ -23,7 +22,7 @@ class Options:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     ema: float | None = None
-    compute_dtype: str = "float32"
+    precision: str | None = None
     steps_per_dispatch: int | None = None
     devices: Sequence[jax.Device] | None = None
     validation: data.Dataset | None = None
@@ -39,7 +38,11 @@ class Options:
             ("label_smoothing", "0 (off) or more, and less than 1", 0 <= self.label_smoothing < 1),
             ("mixup", "0 (off) or more: the alpha of its Beta distribution", self.mixup >= 0),
             ("ema", "between 0 and 1: the decay per step, such as 0.999; None for none", _is_decay(self.ema)),
-            ("compute_dtype", f"one of {', '.join(COMPUTE_DTYPES)}", self.compute_dtype in COMPUTE_DTYPES),
+            (
+                "precision",
+                f"one of {', '.join(models.PRECISIONS)}, or None",
+                self.precision in (None, *models.PRECISIONS),
+            ),
             ("steps_per_dispatch", "1 or more, or None", _at_least_one(self.steps_per_dispatch)),
             ("checkpoint_every", "1 or more steps, or None", _at_least_one(self.checkpoint_every)),
             ("checkpoints_kept", "1 or more", self.checkpoints_kept >= 1),

@@ -3,9 +3,10 @@
 A folder holds `step_00000123/` for each kept checkpoint (`state`, the arrays; `description`, JSON) and `epochs.jsonl`,
 one record per finished epoch. The description states what the run is (model, data, key, batch size, ...), so that
 another run is refused, and a check sum of every array, so that a damaged checkpoint is found out and the one before is
-used.
+used. A folder or file of such a name that jaxprune did not write is never touched: training does not begin beside it.
 """
 
+import concurrent.futures
 import contextlib
 import errno
 import json
@@ -20,18 +21,18 @@ import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
-from jaxprune import own_files
+from jaxprune import files, own_files
+from jaxprune.own_files import DamagedError
 
 FORMAT, FORMAT_VERSION = "jaxprune training state", 1
 KEPT = 2
 EPOCHS_FILE = "epochs.jsonl"
-_STATE, _DESCRIPTION = "state", "description"
+_STATE = "state"
 _DESCRIBED = {"run", "shapes", "checksums", "epoch", "step", "records"}
 _NAME, _NAME_PATTERN = "step_{:08d}", re.compile(r"step_(\d{8,})")
-_UNFINISHED = ".orbax-checkpoint-tmp"
-_ESSENTIAL_FILES = ("_METADATA", "manifest.ocdbt")
-_WRITE_ERRORS = (OSError, ValueError, RuntimeError)  # tensorstore reports a full disk as a ValueError
-_LONGEST_CAUSE = 300  # characters of another library's message that are worth showing
+# What a process that was killed left, before checkpoints were written through `jaxprune.files`.
+_UNFINISHED = re.compile(r"step_\d{8,}\.orbax-checkpoint-tmp.*")
+_CURE = "give another checkpoint_dir, or move it away"
 
 
 class Position(NamedTuple):
@@ -43,28 +44,33 @@ class Position(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run in one folder, local or `gs://`.
+    """The checkpoints of one run in one folder, local or `gs://`; of one process at a time.
 
     Args:
       folder: made if missing.
       run: what the run is, JSON values by name; a checkpoint of another run is refused.
       steps_per_epoch: numbers the checkpoints.
       kept: how many of the last ones are kept.
+
+    Raises:
+      ValueError: an empty path, or another process trains in that folder.
+      FileExistsError: the folder holds something of a checkpoint's name that jaxprune did not write.
     """
 
     def __init__(self, folder, run: dict, *, steps_per_epoch: int, kept: int = KEPT):
-        import orbax.checkpoint as ocp  # half a second that a run without checkpoints does not need
-
-        self.folder = epath.Path(folder).absolute()
+        folder = files.check_folder(folder, what="checkpoint_dir")
+        self.folder = folder.absolute()
         self.run, self.steps_per_epoch, self.kept = run, steps_per_epoch, kept
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.iterdir():
-            if path.name.startswith("step_") and _UNFINISHED in path.name:
-                path.rmtree()  # of a process that was killed
-        self._ocp = ocp
-        self._writer = own_files.background_checkpointer(_handler())
+        with contextlib.ExitStack() as stack:
+            if not stack.enter_context(files.lock(self.folder, "training", wait=False)):
+                raise ValueError(f"another process trains in {folder}; give another checkpoint_dir, or wait for it")
+            self._refuse_foreign()
+            _delete_unfinished(self.folder)
+            self._writer = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1))
+            self._open = stack.pop_all()
         self._good: list[epath.Path] = []
-        self._pending: epath.Path | None = None
+        self._pending: tuple[epath.Path, concurrent.futures.Future] | None = None
 
     @property
     def last_good(self) -> epath.Path | None:
@@ -79,18 +85,21 @@ class Checkpoints:
         Raises:
           ValueError: the newest readable checkpoint is of another run, or none is intact.
         """
-        found = sorted((path for path in self.folder.iterdir() if _NAME_PATTERN.fullmatch(path.name)), key=_number)
+        found = _states(self.folder)
         for index, path in reversed(list(enumerate(found))):
             try:
                 description = self._describe(path)
                 self._refuse_another_run(path, description, template)
                 state = self._read(path, description, template)
-            except _Damaged as damage:
+            except DamagedError as damage:
                 before = f"{found[index - 1].name} is tried" if index else "there is none before it"
                 warnings.warn(f"the training checkpoint at {path} is refused: {damage}; {before}", stacklevel=4)
                 continue
             self._good = found[: index + 1]
-            return state, Position(description["epoch"], description["step"], description["records"])
+            position = Position(description["epoch"], description["step"], description["records"])
+            if position.step == 0:
+                self._write_records(position.records)  # the process may have died before it did
+            return state, position
         if found:
             raise ValueError(
                 f"no checkpoint in {self.folder} is intact; delete that folder to train from the start, or give another"
@@ -107,7 +116,8 @@ class Checkpoints:
         path = self.folder / _NAME.format((position.epoch - 1) * self.steps_per_epoch + position.step)
         if path in self._good:
             return  # where the run was resumed; the same bits
-        arrays = dict(_named_leaves(jax.device_get(_raw(state))))
+        # Copies: the next step may have the device's memory, which NumPy sees on a CPU.
+        arrays = {name: np.array(leaf) for name, leaf in _named_leaves(jax.device_get(_raw(state)))}
         description = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -118,15 +128,13 @@ class Checkpoints:
             "step": position.step,
             "records": position.records,
         }
-        args = self._ocp.args
-        items = args.Composite(**{_STATE: args.StandardSave(arrays), _DESCRIPTION: args.JsonSave(description)})
-        try:
-            if position.step == 0:
-                self._write_records(position.records)
-            self._writer.save(path, items, force=True)
-        except _WRITE_ERRORS as error:
-            raise self._not_written(path, error) from error
-        self._pending = path
+        self._pending = path, self._writer.submit(self._write, path, arrays, description)
+
+    def _write(self, path: epath.Path, arrays: dict[str, np.ndarray], description: dict) -> None:
+        files.check_output(path, what="training state", is_ours=lambda path: _foreign(path) is None)
+        own_files.write(path, _STATE, arrays, description, replace=files.is_there(path))
+        if description["step"] == 0:
+            self._write_records(description["records"])
 
     def wait(self) -> None:
         """Waits until the last checkpoint is written, and deletes the oldest of those that are too many.
@@ -134,37 +142,46 @@ class Checkpoints:
         Raises:
           OSError: as for `save`.
         """
-        pending, self._pending = self._pending, None
-        if pending is None:
+        if self._pending is None:
             return
+        (path, written), self._pending = self._pending, None
         try:
-            self._writer.wait_until_finished()
-        except _WRITE_ERRORS as error:
-            raise self._not_written(pending, error) from error
-        self._good = [*(path for path in self._good if path != pending), pending]
+            written.result()
+        except OSError as error:
+            raise self._not_written(error) from error
+        self._good = [*(each for each in self._good if each != path), path]
         while len(self._good) > self.kept:
-            self._good.pop(0).rmtree()
+            _delete(self._good.pop(0))
 
     def close(self) -> None:
-        """Waits, and ends the background threads."""
+        """Waits, ends the background thread, and lets other processes train in the folder."""
         try:
             self.wait()
         finally:
-            with contextlib.suppress(*_WRITE_ERRORS):  # `wait` has told
-                self._writer.close()
+            self._open.close()
+
+    def _refuse_foreign(self) -> None:
+        """Raises a FileExistsError for anything that a checkpoint would replace, or its rotation delete."""
+        for path in _states(self.folder):
+            foreign = _foreign(path)
+            if foreign is not None:
+                raise FileExistsError(f"{path} {foreign}; {_CURE}")
+        path = self.folder / EPOCHS_FILE
+        if path.exists() and not _holds_records(path):
+            raise FileExistsError(f"{path} holds no records of epochs that jaxprune wrote; {_CURE}")
 
     def _describe(self, path: epath.Path) -> dict:
-        try:
-            description = json.loads((path / _DESCRIPTION / "metadata").read_text())
-        except (OSError, ValueError) as error:
-            raise _Damaged(f"its description cannot be read: {_brief(error)}") from error
-        if not isinstance(description, dict) or description.get("format") != FORMAT:
-            raise _Damaged("it is no training state that jaxprune wrote")
+        description = own_files.read_description(path)
+        if description.get("format") != FORMAT:
+            raise DamagedError("it is no training state that jaxprune wrote")
         if description.get("format_version") != FORMAT_VERSION:
-            raise _Damaged(f"format version {description.get('format_version')}; this release reads {FORMAT_VERSION}")
+            raise DamagedError(
+                f"format version {description.get('format_version')}; this release reads {FORMAT_VERSION}"
+            )
         lost = _DESCRIBED - description.keys()
         if lost:
-            raise _Damaged(f"its description lacks {', '.join(sorted(lost))}")
+            raise DamagedError(f"its description lacks {', '.join(sorted(lost))}")
+        own_files.check_seal(description)
         return description
 
     def _refuse_another_run(self, path: epath.Path, description: dict, template: PyTree) -> None:
@@ -182,53 +199,90 @@ class Checkpoints:
             )
 
     def _read(self, path: epath.Path, description: dict, template: PyTree) -> PyTree:
-        for file in _ESSENTIAL_FILES:
-            # Asked first, because orbax reports a missing one in background threads too.
-            if not (path / _STATE / file).exists():
-                raise _Damaged(f"{_STATE}/{file} is missing")
-        args, names = self._ocp.args, [name for name, _ in _named_leaves(template)]
-        targets = jax.eval_shape(_raw, template)
-        targets = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in _named_leaves(targets)}
-        try:
-            with own_files.checkpointer(_handler()) as reader:
-                arrays = reader.restore(path, args.Composite(**{_STATE: args.StandardRestore(targets)}))[_STATE]
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise _Damaged(_brief(error)) from error
-        for name in names:
+        targets = dict(_named_leaves(jax.eval_shape(_raw, template)))
+        stored = dict(own_files.stored_arrays(path, _STATE))
+        for name, leaf in targets.items():
+            if name not in stored or (tuple(stored[name].shape), stored[name].dtype) != (leaf.shape, leaf.dtype):
+                raise DamagedError(f"{name} is missing, or of another shape or type than its description says")
+        arrays = own_files.read_arrays(path, _STATE, targets)
+        for name in targets:
             if checksum(arrays[name]) != description["checksums"].get(name):
-                raise _Damaged(f"the check sum of {name} is wrong")
-        leaves = [arrays[name] for name in names]
+                raise DamagedError(f"the check sum of {name} is wrong")
+        leaves = [arrays[name] for name, _ in _named_leaves(template)]
         return jax.tree.map(_wrap, template, jax.tree.unflatten(jax.tree.structure(template), leaves))
 
     def _write_records(self, records: list) -> None:
-        temporary = self.folder / f".{EPOCHS_FILE}.tmp"
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
-        temporary.replace(self.folder / EPOCHS_FILE)
+        path, text = self.folder / EPOCHS_FILE, "".join(json.dumps(record) + "\n" for record in records)
+        if not (path.exists() and path.read_text() == text):
+            files.write(path, text)
 
-    def _not_written(self, path: epath.Path, error: Exception) -> OSError:
-        code = getattr(error, "errno", None) or errno.EIO
+    def _not_written(self, error: OSError) -> OSError:
         kept = f"the last good checkpoint is {self.last_good}" if self._good else "there is no checkpoint yet"
-        return OSError(code, f"training stopped: the checkpoint {path} could not be written ({_brief(error)}); {kept}")
+        return OSError(error.errno or errno.EIO, f"training stopped: {error.strerror or error}; {kept}")
 
 
 def delete_checkpoints(folder) -> None:
     """Deletes the states that `fit` saved in its `checkpoint_dir`, and keeps `epochs.jsonl`; for a run that is over.
 
     Args:
-      folder: local or `gs://`; a missing one has nothing to delete.
+      folder: local or `gs://`; a missing one has nothing to delete. What jaxprune did not write stays.
     """
-    folder = epath.Path(folder)
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.name.startswith("step_"):
+    folder = files.check_folder(folder, what="checkpoint_dir")
+    if not folder.exists():
+        return
+    for path in _states(folder):
+        if _foreign(path) is None:
+            files.delete_folder(path)
+    _delete_unfinished(folder)
+
+
+def _states(folder: epath.Path) -> list[epath.Path]:
+    """Returns what has the name of a checkpoint, in the order of the steps."""
+    return sorted((path for path in folder.iterdir() if _NAME_PATTERN.fullmatch(path.name)), key=_number)
+
+
+def _foreign(path: epath.Path) -> str | None:
+    """Returns why something with the name of a checkpoint is none that jaxprune wrote, in words; None if it is one.
+
+    A damaged one is one: its files are those of a checkpoint.
+    """
+    if not path.is_dir():
+        return "is no folder"
+    foreign = own_files.foreign_file(path, _STATE)
+    if foreign is not None:
+        return f"holds {foreign}, which jaxprune did not write and would delete"
+    try:
+        is_other = own_files.read_description(path).get("format") != FORMAT
+    except DamagedError:
+        is_other = next(path.iterdir(), None) is not None and not own_files.has_description(path)
+    return "is no training state that jaxprune wrote" if is_other else None
+
+
+def _delete(path: epath.Path) -> None:
+    """Deletes a checkpoint, unless somebody has put something into it, or has deleted it."""
+    if not path.exists():
+        return
+    foreign = _foreign(path)
+    if foreign is None:
+        files.delete_folder(path)
+    else:
+        warnings.warn(f"{path} is kept: it {foreign}", stacklevel=4)
+
+
+def _delete_unfinished(folder: epath.Path) -> None:
+    """Deletes what processes that were killed left unfinished."""
+    files.tidy(folder)
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name) and path.is_dir() and own_files.foreign_file(path, _STATE) is None:
             path.rmtree()
 
 
-def _handler():
-    return own_files.handler(arrays=_STATE, json=_DESCRIPTION)
-
-
-class _Damaged(Exception):
-    pass
+def _holds_records(path: epath.Path) -> bool:
+    try:
+        records = [json.loads(line) for line in path.read_bytes().decode().splitlines()]
+    except (OSError, ValueError, RecursionError):
+        return False
+    return all(isinstance(record, dict) and {"epoch", "loss"} <= record.keys() for record in records)
 
 
 def checksum(tree: PyTree) -> int:
@@ -270,7 +324,3 @@ def _difference(there, here) -> str:
 
 def _number(path: epath.Path) -> int:
     return int(_NAME_PATTERN.fullmatch(path.name)[1])
-
-
-def _brief(error: Exception) -> str:
-    return (str(error) or repr(error)).split(" [")[0][:_LONGEST_CAUSE]  # tensorstore appends its whole specification

@@ -93,13 +93,17 @@ def trained(classifier: models.Classifier, state: TrainState) -> models.Classifi
 
 
 @functools.partial(jax.jit, static_argnames="stacked")
-def is_finite(state: TrainState, *, stacked: bool) -> Array:
-    """Returns whether all parameters are finite, for each model of a stack."""
+def is_finite(state: TrainState, *, stacked: bool) -> tuple[Array, Array]:
+    """Returns whether all parameters are finite, and all batch statistics, for each model of a stack."""
 
-    def one(params):
-        return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))
+    def one(tree):
+        leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])) if leaves else jnp.array(True)
 
-    return (jax.vmap(one) if stacked else one)(state.params)
+    def both(params, batch_stats):
+        return one(params), one(batch_stats)
+
+    return (jax.vmap(both) if stacked else both)(state.params, state.batch_stats)
 
 
 def _strong_copy(leaf: Array) -> Array:

@@ -37,17 +37,22 @@ def oracle():
     return module
 
 
+@pytest.fixture(scope="session")
+def golden():
+    return _load(_GOLDEN, seed=7)
+
+
 @pytest.fixture(scope="session", params=["golden", "photographs"])
-def reference(request, shared):
+def reference(request, shared, golden):
     if request.param == "golden":
-        return _load(_GOLDEN, seed=7)
+        return golden
     return _load(shared("reference/cifar_c_reference.npz"), seed=0)
 
 
 @pytest.fixture(scope="session")
-def photographs():
+def photographs(golden):
     """Eight photographs, uint8 [8, 32, 32, 3]."""
-    return _load(_GOLDEN, seed=7).clean
+    return golden.clean
 
 
 @pytest.fixture(scope="session")

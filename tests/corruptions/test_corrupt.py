@@ -1,5 +1,11 @@
 """What `corrupt` promises for every corruption: the same pixels however it is called, one compilation, clear errors."""
 
+import contextlib
+import inspect
+import pathlib
+import re
+import typing
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +17,23 @@ from jaxprune.corruptions import CORRUPTIONS, corrupt
 
 _DEVICES = 8
 _STOCHASTIC = [name for name in CORRUPTIONS if CORRUPTIONS[name].draw is not CORRUPTIONS["contrast"].draw]
+
+# What changes how JAX computes with numbers, and what it makes of keys.
+_SETTINGS = {
+    "x64": lambda: jax.enable_x64(True),
+    "strict": lambda: jax.numpy_dtype_promotion("strict"),
+    "partitionable": lambda: jax.threefry_partitionable(not jax.config.jax_threefry_partitionable),
+    "rbg": lambda: jax.default_prng_impl("rbg"),
+}
+
+
+@contextlib.contextmanager
+def _settings(*names):
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(_SETTINGS[name]())
+        yield
+
 
 _compilations = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -56,6 +79,11 @@ class TestEveryCorruption:
         expected = corrupt(key, photographs, name=name, severity=2)
         actual = corrupt(jax.random.key(3, impl="rbg"), photographs, name=name, severity=2)
         np.testing.assert_array_equal(actual, expected)
+
+    def test_computes_no_64_bit_floats_under_any_setting_of_jax_s_numbers(self, name, photographs):
+        with _settings(*_SETTINGS):
+            program = jax.jit(lambda key: corrupt(key, photographs, name=name, severity=4)).lower(jax.random.key(3))
+        assert not re.search(r"tensor<(\d+x)+f64>", program.as_text())
 
     def test_is_the_same_image_by_image_under_vmap(self, name, photographs, key):
         expected = corrupt(key, photographs, name=name, severity=3)
@@ -139,6 +167,40 @@ def test_takes_legacy_keys_and_the_rbg_default(photographs, key):
             np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("fog", ["x64"]), ("glass_blur", ["strict"]), ("elastic_transform", _SETTINGS), ("shot_noise", _SETTINGS)],
+)
+def test_pixels_are_the_same_under_every_setting_of_jax_s_numbers(name, settings, photographs, key):
+    expected = corrupt(key, photographs, name=name, severity=4)
+    with _settings(*settings):
+        actual = corrupt(jax.random.key(3), photographs, name=name, severity=np.int64(4), first_index=np.int64(0))
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg", "threefry2x32"])
+@pytest.mark.parametrize("partitionable", [False, True])
+def test_each_generator_and_partitioning_gives_threefry_s_pixels(partitionable, implementation, photographs, key):
+    expected = corrupt(key, photographs, name="gaussian_noise", severity=2)
+    with jax.threefry_partitionable(partitionable), jax.default_prng_impl(implementation):
+        for same in (jax.random.key(3), jax.random.PRNGKey(3)):
+            np.testing.assert_array_equal(corrupt(same, photographs, name="gaussian_noise", severity=2), expected)
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise"])
+def test_one_image_is_computed_in_float32_under_x64_too(name, photographs, key):
+    image = photographs[0] / 255  # float64
+    one, single = CORRUPTIONS[name], jnp.asarray(image, jnp.float32)
+    expected = one.apply(single, one.draw(key, single, 4, "cifar"), 4, "cifar")
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        draws = one.draw(key, jnp.asarray(image), 4, "cifar")
+        # Whoever brings draws of their own has them from NumPy, in its 64 bits.
+        draws = jax.tree.map(lambda array: np.asarray(array, np.float64), draws)
+        actual = one.apply(jnp.asarray(image), draws, 4, "cifar")
+    assert actual.dtype == jnp.float32
+    np.testing.assert_array_equal(actual, expected)
+
+
 def test_truncation_is_the_identity_on_8_bit_values():
     values = jnp.arange(256, dtype=jnp.uint8)
     np.testing.assert_array_equal(jax.jit(lambda v: corruptions.to_uint8(v.astype(jnp.float32) / 255))(values), values)
@@ -178,13 +240,44 @@ def test_an_empty_batch_stays_empty(key):
         ({"preset": "cifar10"}, ValueError, "unknown preset 'cifar10'; choose from cifar, tiny_imagenet, imagenet"),
         ({"first_index": -1}, ValueError, "first_index is -1; it must be from 0"),
         ({"key": 0}, TypeError, "key is int, not a random key; pass jax.random.key"),
-        ({"key": jnp.zeros(2)}, TypeError, "not a random key"),
+        ({"key": 7}, TypeError, r"pass jax.random.key\(7\)"),
+        ({"key": jnp.zeros(2)}, TypeError, "an array of float32, not a random key"),
+        ({"key": np.random.default_rng(0)}, TypeError, "key is Generator, not a random key"),
+        ({"key": None}, TypeError, "key is NoneType, not a random key"),
+        ({"key": np.uint32(7)}, TypeError, "key is uint32, not a random key"),
+        ({"key": jnp.uint32(7)}, TypeError, "key is an array of uint32, not a random key"),
+        ({"key": np.zeros(3, np.uint32)}, ValueError, r"key has shape \(3,\); pass one key"),
+        ({"severity": 2.5}, TypeError, "severity is 2.5, not an integer from 1 to 5"),
+        ({"severity": None}, TypeError, "severity is None, not an integer"),
+        ({"severity": np.array([1, 2])}, TypeError, "not an integer from 1 to 5"),
+        ({"severity": jnp.asarray(True)}, TypeError, "not an integer from 1 to 5"),
+        ({"name": ["fog", "snow"]}, ValueError, r"unknown corruption \['fog', 'snow'\]"),
+        ({"name": ["fog"]}, ValueError, "did you mean 'fog'"),
+        ({"preset": ["cifar"]}, ValueError, "unknown preset"),
+        ({"preset": 32}, ValueError, "unknown preset 32"),
+        ({"first_index": 1.5}, TypeError, "first_index is 1.5, not an integer"),
+        ({"first_index": 2**31}, ValueError, "first_index is 2147483648; it must be from 0"),
+        ({"jpeg": None}, ValueError, "unknown jpeg method None; choose from exact, float"),
     ],
 )
 def test_says_what_is_wrong_with_an_argument(change, error, message, photographs, key):
     arguments = {"key": key, "name": "contrast", "severity": 1} | change
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as raised:
         corrupt(arguments.pop("key"), photographs, **arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_quality_that_is_traced_is_refused_in_one_line(photographs, key):
+    with pytest.raises(TypeError, match="^post_jpeg is traced.*pass an integer"):
+        jax.jit(lambda quality: corrupt(key, photographs, name="contrast", severity=1, post_jpeg=quality))(85)
+
+
+def test_the_signature_shows_the_types():
+    annotations = {name: each.annotation for name, each in inspect.signature(corrupt).parameters.items()}
+    assert set(annotations) == set(typing.get_type_hints(corrupt)) - {"return"}
+    assert not [name for name, annotation in annotations.items() if annotation in (typing.Any, inspect.Parameter.empty)]
+    assert annotations["name"] is str
+    assert "UInt8" in str(annotations["images"])
 
 
 def test_takes_one_key_only(photographs):
@@ -200,14 +293,69 @@ def test_takes_one_key_only(photographs):
         (np.zeros((32, 32, 3), np.uint8), ValueError, r"shape \(32, 32, 3\), not \[batch, height, width, channels\]"),
         (np.zeros((1, 32, 32, 4), np.uint8), ValueError, "with 1 or 3 channels"),
         (np.zeros((1, 32, 3, 3), np.uint8), ValueError, "pixelate needs images of at least 4 x 4 pixels, not 32 x 3"),
+        (np.ones((1, 32, 32, 3), np.float32), TypeError, r"\(255 \* images\).round\(\).astype\('uint8'\)"),
+        (np.full((1, 8, 8, 3), 200.0), TypeError, "these run from 200 to 200, so images.round"),
+        (jnp.full((1, 8, 8, 3), -1.5), TypeError, "these run from -1.5 to -1.5; undo their normalisation"),
+        (np.zeros((1, 8, 8, 3), np.int64), TypeError, r"images are int64, not uint8; .*images.astype\('uint8'\)"),
+        (np.zeros((1, 8, 8, 3), bool), TypeError, "images are bool, not uint8"),
+        (np.zeros((8, 8), np.uint8), ValueError, r"shape \(8, 8\), not"),
+        (np.zeros((1, 8, 8, 2), np.uint8), ValueError, "leave out transparency: images"),
+        (np.zeros((1, 3, 8, 8), np.uint8), ValueError, r"channels come last: images.transpose\(0, 2, 3, 1\)"),
+        (np.zeros((2, 1, 8, 8, 3), np.uint8), ValueError, "use jax.vmap, or reshape"),
     ],
 )
 def test_says_what_is_wrong_with_the_images(images, error, message, key):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as raised:
         corrupt(key, images, name="pixelate", severity=1)
+    assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("severity", [1.0, np.array([1, 2])])
-def test_refuses_a_traced_severity_that_is_no_integer(severity, photographs, key):
-    with pytest.raises(TypeError, match="not an integer"):
-        jax.jit(lambda severity: corrupt(key, photographs, name="contrast", severity=severity))(severity)
+@pytest.mark.parametrize("name", ["contrast", "gaussian_noise"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"image": np.full((8, 8, 3), 200.0, np.float32)},
+            "image has values from 200 to 200, not in .0, 1.; divide it by",
+        ),
+        (
+            {"image": np.full((8, 8, 3), -1.5, np.float32)},
+            "image has values from -1.5 to -1.5, not in .0, 1.; undo its",
+        ),
+        ({"image": np.full((8, 8, 3), np.nan, np.float32)}, "image has values from nan to nan"),
+        (
+            {"image": np.zeros((2, 8, 8, 3), np.float32)},
+            r"shape \(2, 8, 8, 3\), not .height, width, channels.* use jax.vmap",
+        ),
+        ({"image": np.zeros((8, 8, 4), np.float32)}, "with 1 or 3 channels"),
+        ({"image": np.zeros((8, 8, 3), np.uint8)}, "image is uint8, not float32 in .0, 1.; divide 8-bit values by 255"),
+        ({"severity": 0}, "severity is 0; it must be from 1 to 5"),
+        ({"severity": 2.5}, "severity is 2.5, not an integer"),
+        ({"preset": "cifar10"}, "unknown preset 'cifar10'; choose from cifar, tiny_imagenet, imagenet"),
+    ],
+)
+def test_draw_and_apply_say_what_is_wrong_with_one_image(name, change, message, key):
+    given = {"image": jnp.ones((8, 8, 3)), "severity": 1, "preset": "cifar"}
+    draws = CORRUPTIONS[name].draw(key, *given.values())
+    image, severity, preset = (given | change).values()
+    image = jnp.asarray(image)
+    with pytest.raises((ValueError, TypeError), match=message):
+        CORRUPTIONS[name].draw(key, image, severity, preset)
+    with pytest.raises((ValueError, TypeError), match=message):
+        CORRUPTIONS[name].apply(image, draws, severity, preset)
+
+
+def test_to_uint8_refuses_what_is_in_0_to_255_already():
+    with pytest.raises(ValueError, match="^image has values up to 200, not in .0, 1.; divide it by 255$"):
+        corruptions.to_uint8(jnp.full((8, 8, 3), 200.0))
+    with pytest.raises(TypeError):
+        corruptions.to_uint8(jnp.full((8, 8, 3), 200, jnp.uint8))
+    assert jax.jit(corruptions.to_uint8)(jnp.full(3, 200.0)).tolist() == [255, 255, 255]
+
+
+def test_no_other_room_imports_what_is_private_here():
+    package = pathlib.Path(corruptions.__file__).parent
+    others = [path for path in package.parent.rglob("*.py") if package not in path.parents]
+    private = re.compile(r"(jaxprune\.corruptions|corruption_room|corruptions)(\.\w+)*(\._| import _)")
+    assert len(others) > 20
+    assert not [str(path) for path in others if private.search(path.read_text())]

@@ -202,3 +202,73 @@ def test_an_update_without_parameters_is_refused(params, masks):
     tx = pruning.masked_optimizer(optax.sgd(0.1), masks)
     with pytest.raises(ValueError, match=r"call update\(grads, state, params\)"):
         tx.update(params, tx.init(params))
+
+
+def refusals(params, masks):
+    """What each public function that applies masks, or counts what they keep, says of these; None if nothing."""
+    updater = pruning.MagnitudePruning()
+    functions = {
+        "mask_params": lambda: pruning.mask_params(params, masks),
+        "apply_masks": lambda: updater.apply_masks(params, masks),
+        "apply_mask": lambda: pruning.apply_mask(params["kernel"], masks["kernel"]),
+        "masked_optimizer": lambda: pruning.masked_optimizer(optax.sgd(0.1), masks).init(params),
+        "summarize": lambda: pruning.summarize(params, masks),
+        "mask_overlap": lambda: pruning.mask_overlap(masks, dict.fromkeys(masks)),
+        "intersect_masks": lambda: pruning.intersect_masks(masks, {"kernel": np.ones((4, 6), np.uint8), "bias": None}),
+    }
+    said = {}
+    for name, function in functions.items():
+        try:
+            function()
+            said[name] = None
+        except Exception as error:
+            said[name] = f"{type(error).__name__}: {error}"
+    return said
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("uint8", 2), ("uint8", 255), ("float32", 0.5), ("float32", 1e-3), ("float32", np.nan), ("int32", -1)],
+)
+@pytest.mark.parametrize("container", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_masks_that_are_not_zero_and_one_are_refused(dtype, value, container, params):
+    mask = np.ones((4, 6), dtype)
+    mask[1, 2] = value
+    for name, said in refusals(params, {"kernel": container(mask), "bias": None}).items():
+        assert said is not None, f"{name} took a mask of {value}"
+        assert said.startswith("ValueError: the mask"), f"{name}: {said}"
+        assert "has other values than 0 and 1, such as" in said
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float32", "bfloat16"])
+def test_masks_of_zero_and_one_are_taken_in_any_type(dtype, params):
+    mask = jnp.asarray(np.tile([0, 1], (4, 3)), dtype)
+    assert not any(refusals(params, {"kernel": mask, "bias": None}).values())
+    assert pruning.mask_params(params, {"kernel": mask, "bias": None})["kernel"][:, 0].tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (4, 1), (6,), (), (6, 4)])
+def test_masks_of_another_shape_are_not_stretched(shape, params):
+    said = refusals(params, {"kernel": np.ones(shape, np.uint8), "bias": None})
+    del said["mask_overlap"]  # nothing says there which shape is right
+    for name, text in said.items():
+        assert text is not None, f"{name} took a mask of shape {shape}"
+        assert text.startswith("ValueError: "), f"{name}: {text}"
+        assert "has shape" in text
+
+
+def test_packed_masks_of_another_size_are_refused(params):
+    updater = pruning.MagnitudePruning(use_packed_masks=True)
+    short = {"kernel": np.packbits(np.ones(8, np.uint8)), "bias": None}
+    for apply in (
+        lambda: updater.apply_masks(params, short, is_packed=None),
+        lambda: updater.post_gradient_update(params, pruning.SparseState(masks=short)),
+        lambda: pruning.apply_mask(params["kernel"], short["kernel"], is_packed=True),
+    ):
+        with pytest.raises(ValueError, match=r"mask.* has shape \(1,\), its parameter \(3,\)"):
+            apply()
+
+
+def test_traced_masks_are_taken_as_they_come(params, masks):
+    kernel = jax.jit(pruning.mask_params)(params, masks)["kernel"]
+    np.testing.assert_array_equal(kernel, params["kernel"] * masks["kernel"])

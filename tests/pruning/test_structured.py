@@ -117,6 +117,22 @@ def test_widths_are_rounded_up_to_a_multiple(net):
     assert len(kept_channels(net, masks, "inner")) == 5
 
 
+@pytest.mark.parametrize("method", ["filter_l1", "slimming", "channel_random"])
+def test_rounding_that_leaves_every_channel_is_refused(method, net):
+    def said(**options):
+        try:
+            pruning.prune(net, method=method, key=jax.random.key(0), **options)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    refusal = said(sparsity=0.5, round_to=1000)
+    assert refusal is not None, "nothing was removed, and nothing said"
+    assert "round_to=1000 keeps every channel of the chosen layers at sparsity 0.5" in refusal
+    assert said(sparsity=0.0, round_to=8) is None
+    assert said(sparsity=0.5, round_to=4) is None
+
+
 def test_every_layer_keeps_a_channel_and_a_warning_says_where(net):
     small = net.replace(params={**net.params, "bn_last": {**net.params["bn_last"], "scale": jnp.full(4, 1e-6)}})
     with pytest.warns(UserWarning, match=r"channel_sparsity=0.3 would remove all channels of last; one stays in each"):

@@ -4,11 +4,10 @@ Every network has the same confidence on an image, u in [0.6, 1], and is right w
 calibration error is `abs(gap)` and its true accuracy 0.8 - gap. Networks share the luck of an image.
 """
 
-import json
-
 import numpy as np
 
 from jaxprune.report import outputs
+from tests.report import runs
 
 CLASSES = 10
 MEAN_CONFIDENCE = 0.8
@@ -64,7 +63,7 @@ def row(found, base):
     }
 
 
-def write_run(folder, rows, gap_of, *, n=600, keep=True, study=None):
+def write_run(folder, rows, gap_of, *, n=600, keep=True, config=None):
     """Writes rows and outputs into a folder: `gap_of(row)` is the gap of each, the images are the same for all."""
     images = Images(n)
     written = []
@@ -73,10 +72,7 @@ def write_run(folder, rows, gap_of, *, n=600, keep=True, study=None):
         written.append(row(found, each))
         if keep:
             save(outputs.path_of(folder, each), found)
-    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in written))
-    if study is not None:
-        (folder / "study.json").write_text(json.dumps(study))
-    return folder
+    return runs.write(folder, written, config)
 
 
 def save(path, found):

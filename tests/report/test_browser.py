@@ -1,5 +1,6 @@
 """The page of a full run in a browser: several arms with outputs and images, no error, nothing asked of the network."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -8,8 +9,11 @@ import subprocess
 import numpy as np
 import pytest
 
-from jaxprune import report
+from jaxprune import report, study
 from jaxprune.report import pictures
+from tests.report import runs, simulation
+from tests.report.pages import Page
+from tests.report.runs import fake_rows
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = (
@@ -19,7 +23,7 @@ QUIET = (
 
 
 @pytest.fixture(scope="module")
-def full_run(simulation, make_rows, tmp_path_factory):
+def full_run(tmp_path_factory):
     """Writes a report with two arms, outputs and images, once."""
     folder = tmp_path_factory.mktemp("full")
     wanted = []
@@ -28,13 +32,12 @@ def full_run(simulation, make_rows, tmp_path_factory):
         ("narrow-slim", "channels", ("weight",)),
     ):
         options = {"methods": methods, "seeds": (0, 1), "sparsities": (0.3, 0.7), "corruptions": ("contrast",)}
-        for row in make_rows(**options):
+        for row in fake_rows(**options):
             if row["severity"] in (0, 1, 5) and row["stage"] != "pruned":
                 pruned = {"method": "slimming", "granularity": granularity} if granularity == "channels" else {}
                 wanted.append(row | {"arm": arm} | (pruned if row["method"] != "dense" else {}))
-    study = {"study": "full", "config_hash": "ab12cd34"}
     simulation.write_run(
-        folder, wanted, lambda row: 0.05 + 0.04 * row["severity"] + 0.05 * row["sparsity"], study=study
+        folder, wanted, lambda row: 0.05 + 0.04 * row["severity"] + 0.05 * row["sparsity"], config=runs.CONFIG
     )
     places = report.wanted_images(folder)
     rng = np.random.default_rng(0)
@@ -75,20 +78,20 @@ def test_the_verdicts_are_a_table_too(full_run):
     assert {line.split(",")[0] for line in lines[1:]} == {"wide-weight", "narrow-slim"}
 
 
-def test_two_runs_side_by_side_show_what_differs(full_run, simulation, make_rows, tmp_path):
-    wanted = [row | {"arm": "wide-weight"} for row in make_rows(methods=("weight",), sparsities=(0.3,), corruptions=())]
-    wanted = [row for row in wanted if row["stage"] != "pruned"]
-    runs = []
-    for name, gap in (("first", 0.05), ("second", 0.20)):
-        folder = tmp_path / name
-        folder.mkdir()
-        study = {"study": name, "config": {"pretrain": {"epochs": len(name)}, "seed": 1}, "config_hash": "ab12cd34"}
-        runs.append(simulation.write_run(folder, wanted, lambda row, gap=gap: gap, study=study))
-    path = report.write(runs)
-    assert path == runs[0] / "comparison" / "report.html"
+def test_two_runs_side_by_side_show_what_differs(full_run, tmp_path):
+    folders = []
+    for name, epochs, gap in (("first", 5, 0.05), ("second", 6, 0.20)):
+        training = dataclasses.replace(runs.CONFIG.pretrain, epochs=epochs)
+        arms = (study.ArmConfig("wide-weight", study.ModelConfig(), ("weight",), pretrain=training),)
+        config = dataclasses.replace(runs.CONFIG, arms=arms)
+        options = {"methods": ("weight",), "sparsities": (0.3,), "corruptions": ()}
+        wanted = [row for row in fake_rows(**options, arm="wide-weight", config=config) if row["stage"] != "pruned"]
+        folders.append(simulation.write_run(tmp_path / name, wanted, lambda row, gap=gap: gap, config=config))
+    path = report.write(folders)
+    assert path == folders[0] / "comparison" / "report.html"
     text = path.read_text()
-    assert re.search(r"pretrain\.epochs</td>\s*<td[^>]*>5</td>\s*<td[^>]*>6</td>", text)
-    assert "seed</td>" not in text[text.index("What the runs did differently") : text.index("Side by side")]
+    ((*different,),) = Page(text).tables_with("Field", "first", "second")
+    assert different == [{"Field": "arms.wide-weight.pretrain.epochs", "first": "5", "second": "6"}]
     side = (path.parent / "tables" / "all-side_by_side_digits_wide_weight.md").read_text().replace("\u00a0", " ")
     line = next(line for line in side.splitlines() if "| 30 | clean accuracy |" in line)
     change = float(line.split("|")[-2].split("(")[0].replace("\u2212", "-"))
@@ -97,7 +100,7 @@ def test_two_runs_side_by_side_show_what_differs(full_run, simulation, make_rows
     with open(path.parent / "results.csv") as file:
         assert [line.split(",")[0] for line in file][:: len(wanted)] == ["run", "first", "second"]
     with pytest.raises(ValueError, match="given twice"):
-        report.write([runs[0], runs[0]])
+        report.write([folders[0], folders[0]])
     with pytest.raises(ValueError, match="no run folder was given"):
         report.write([])
 

@@ -5,13 +5,14 @@ import pytest
 from scipy import stats
 
 from jaxprune import report
-from jaxprune.report import comparing
+from jaxprune.report import bootstrap, comparing
+from tests.report import simulation
 
 SETS = ("clean-0", "fog-3", "contrast-5")
 
 
 @pytest.fixture
-def pair(simulation):
+def pair():
     """Returns a function that gives two networks' outputs on three test sets."""
 
     def outputs_of(first, second, n=3000):
@@ -41,7 +42,7 @@ def test_equal_checkpoints_do_not_differ(pair):
     assert {(each.difference, each.low, each.high, each.p_value) for each in found} == {(0, 0, 0, 1)}
 
 
-def test_networks_that_differ_by_chance_rarely_differ_significantly(simulation):
+def test_networks_that_differ_by_chance_rarely_differ_significantly():
     claims = []
     for seed in range(40):
         images = simulation.Images(500, seed)
@@ -57,11 +58,11 @@ def test_accuracy_has_the_p_value_of_mcnemars_exact_test(pair):
     right = first["clean-0"].correct, second["clean-0"].correct
     lost, gained = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     exact = stats.binomtest(lost, lost + gained).pvalue
-    assert comparing._mcnemar(first["clean-0"], second["clean-0"]) == pytest.approx(exact)
+    assert bootstrap.mcnemar(*right) == pytest.approx(exact)
     assert exact <= found["accuracy"].p_value <= 4 * exact
 
 
-def test_folders_and_files_are_read_and_only_shared_test_sets_compared(pair, simulation, tmp_path):
+def test_folders_and_files_are_read_and_only_shared_test_sets_compared(pair, tmp_path):
     first, second = pair(0.02, 0.15)
     for name, found in first.items():
         simulation.save(tmp_path / "a" / f"{name}.npz", found)

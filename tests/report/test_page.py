@@ -2,9 +2,9 @@
 
 import csv
 import html
-import html.parser
 import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,7 +14,10 @@ import pytest
 
 import jaxprune
 from jaxprune import report
-from jaxprune.report import headline, protocol, tables
+from jaxprune.report import drawing
+from tests.report import runs
+from tests.report.pages import Page
+from tests.report.runs import fake_rows
 
 # With the number of panels each has for two methods and two stages.
 FIGURES = {
@@ -30,43 +33,12 @@ TABLES = ("all_networks", "corrupted_accuracy_by_severity", "corrupted_calibrati
 DATA = {"results.csv", "summary.csv", "verdicts.csv"} | ({"results.parquet"} if find_spec("pyarrow") else set())
 SPACE = "\u00a0"
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-"}
-LOADING_ATTRIBUTES = ("src", "srcset", "href", "xlink:href", "data", "action", "poster", "background")
-
-
-class Page(html.parser.HTMLParser):
-    """Collects what a page would load, its ids, and the text of elements by tag."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.loads, self.ids, self.tags, self.open, self.texts = [], [], [], [], {}
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        for name, value in attributes:
-            if name in LOADING_ATTRIBUTES:
-                self.loads.append(value)
-            if name == "id":
-                self.ids.append(value)
-        if tag in ("figcaption", "li", "td", "title", "h3", "pre", "text"):
-            self.open.append(tag)
-            self.texts.setdefault(tag, []).append("")
-
-    def handle_endtag(self, tag):
-        if self.open and self.open[-1] == tag:
-            self.open.pop()
-
-    def handle_data(self, data):
-        for tag in self.open:
-            self.texts[tag][-1] += data
 
 
 @pytest.fixture(scope="module")
-def written(make_rows, study, tmp_path_factory):
+def written(tmp_path_factory):
     """Returns the folder of a report with one seed, written once for all tests."""
-    folder = tmp_path_factory.mktemp("one_seed")
-    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in make_rows()))
-    (folder / "study.json").write_text(json.dumps(study))
+    folder = runs.write(tmp_path_factory.mktemp("one_seed"), fake_rows())
     assert report.write(folder) == folder / "report.html"
     return folder
 
@@ -81,17 +53,22 @@ def page(text):
     return Page(text)
 
 
+def files_of(folder):
+    """The files of a folder; the locks of the study, which are its own, left out."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in paths if path.parts[0] != ".locks"}
+
+
 def test_every_file_is_written_and_no_temporary_one_stays(written):
     figures = {f"figures/digits-resnet8-{name}.{kind}" for name in FIGURES for kind in SIGNATURES}
     tables = {f"tables/digits-resnet8-{name}.{kind}" for name in TABLES for kind in ("md", "tex")}
-    files = {str(path.relative_to(written)) for path in written.rglob("*") if path.is_file()}
-    assert files == {"rows.jsonl", "study.json", "report.html"} | DATA | figures | tables
+    assert files_of(written) == {"rows.jsonl", "study.json", "report.html"} | DATA | figures | tables
     for name in figures:
         assert (written / name).read_bytes().startswith(SIGNATURES[name[-3:]])
 
 
-def test_the_tables_are_markdown_and_latex_too(written, true_accuracy):
-    accuracy = f"{100 * true_accuracy('weight', 0.5, 'fine_tuned', 0, 'clean', 0):.1f}"
+def test_the_tables_are_markdown_and_latex_too(written):
+    accuracy = f"{100 * runs.accuracy('weight', 0.5, 'fine_tuned', 0, 'clean', 0):.1f}"
     lines = (written / "tables" / "digits-resnet8-all_networks.md").read_text().splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + 18
@@ -103,10 +80,10 @@ def test_the_tables_are_markdown_and_latex_too(written, true_accuracy):
     assert not re.search(r"(?<!\\)%", latex)
 
 
-def test_the_csv_files_hold_the_rows_and_their_means(written, make_rows, true_accuracy):
+def test_the_csv_files_hold_the_rows_and_their_means(written):
     with open(written / "results.csv") as file:
         results = list(csv.DictReader(file))
-    rows = make_rows()
+    rows = fake_rows()
     assert len(results) == len(rows)
     assert sum(float(row["accuracy"]) for row in results) == pytest.approx(sum(row["accuracy"] for row in rows))
     assert list(results[0]) == list(rows[0])
@@ -114,7 +91,7 @@ def test_the_csv_files_hold_the_rows_and_their_means(written, make_rows, true_ac
         summary = {(row["method"], row["sparsity"], row["stage"]): row for row in csv.DictReader(file)}
     assert len(summary) == 18
     network = summary["weight", "0.5", "fine_tuned"]
-    truth = true_accuracy("weight", 0.5, "fine_tuned", 0, "clean", 0)
+    truth = runs.accuracy("weight", 0.5, "fine_tuned", 0, "clean", 0)
     assert float(network["clean_accuracy_mean"]) == pytest.approx(truth, abs=1e-12)
     assert network["clean_accuracy_sd"] == ""
 
@@ -168,103 +145,36 @@ def test_figures_follow_the_colours_of_the_page(text):
     assert used <= defined
 
 
-def test_the_same_rows_in_another_order_give_the_same_bytes(written, run_folder, make_rows, study):
-    again = run_folder(make_rows()[::-1], study)
+def test_the_same_rows_in_another_order_give_the_same_bytes(written, run_folder):
+    again = run_folder(fake_rows()[::-1], None)
+    shutil.copy(written / "study.json", again)
     report.write(again)
-    for path in sorted(path for path in written.rglob("*") if path.is_file() and path.name != "rows.jsonl"):
-        assert (again / path.relative_to(written)).read_bytes() == path.read_bytes(), path.name
+    assert files_of(again) == files_of(written)
+    for name in files_of(written) - {"rows.jsonl"}:
+        assert (again / name).read_bytes() == (written / name).read_bytes(), name
 
 
-def test_numbers_are_percentages_with_one_decimal(page, true_accuracy):
+def test_numbers_are_percentages_with_one_decimal(page):
     cells = page.texts["td"]
-    assert f"{100 * true_accuracy('weight', 0.5, 'fine_tuned', 0, 'clean', 0):.1f}" in cells
+    assert f"{100 * runs.accuracy('weight', 0.5, 'fine_tuned', 0, 'clean', 0):.1f}" in cells
     assert "50.03" in cells
     assert "78,042" in cells
 
 
-def test_the_headline_names_the_last_sparsity_within_a_point(page, true_accuracy):
-    # The generator loses 0.05 * sparsity^2 after fine-tuning: 0.45 points at 30 %, 1.25 points at 50 %.
-    def clean(method, sparsity):
-        return 100 * true_accuracy(method, sparsity, "fine_tuned", 0, "clean", 0)
-
-    def against(value, reference):
-        return f"{value - reference:+.1f} points".replace("-", "−")
-
-    sentences = [sentence.replace(SPACE, " ") for sentence in page.texts["li"]]
-    dense, weight, random = clean("dense", 0.0), clean("weight", 0.3), clean("random", 0.3)
-    best = next(sentence for sentence in sentences if "stays within" in sentence)
-    start = "Weight pruning after fine-tuning stays within 1 point of the dense accuracy up to a sparsity of 30 %:"
-    assert best.startswith(f"{start} clean accuracy {weight:.1f} % ({against(weight, dense)} against dense), ECE")
-    assert best.endswith(
-        f"Random masks of the same sparsity reach {random:.1f} %, a difference of {against(weight, random)}."
-    )
-    weight = clean("weight", 0.9)
-    highest = next(sentence for sentence in sentences if sentence.startswith("At the highest tested sparsity, 90 %"))
-    assert f"clean accuracy {weight:.1f} % ({against(weight, dense)} against dense)" in highest
-    assert any("no variation between seeds is known" in sentence for sentence in sentences)
-    assert any("not settled by this run" in sentence for sentence in sentences)
-
-
-def sentences_of(rows):
-    return " ".join(headline.sentences(tables.results(rows))).replace(SPACE, " ")
-
-
-def test_the_headline_says_when_no_sparsity_stays_within_a_point(make_rows):
-    text = sentences_of(make_rows(sparsities=(0.7, 0.9)))
-    assert "is already more than 1 point below the dense accuracy at the lowest tested sparsity, 70 %" in text
-    assert "stays within" not in text
-
-
-def test_the_headline_of_several_seeds_gives_deviations_and_the_resolution_of_the_images(make_rows):
-    text = sentences_of(make_rows(seeds=(0, 1, 2), n=10_000))
-    assert "93.9 ± 0.4 % of the clean test images" in text
-    assert "standard deviations over 3 seeds; differences were not tested" in text
-    assert "not settled" not in text
-    assert "not settled" in sentences_of(make_rows(seeds=(0, 1, 2), n=400))
-
-
-def test_the_headline_counts_what_is_missing(make_rows):
-    assert "1 network of 18 not measured on all test sets (1 row missing)" in sentences_of(make_rows()[:-1])
-    assert "incomplete" not in sentences_of(make_rows())
-
-
-def test_without_a_random_control_the_headline_says_so(make_rows):
-    assert "Random masks were not measured at this sparsity." in sentences_of(make_rows(methods=("weight",)))
-
-
-def test_the_protocol_names_every_deviation(make_rows, study):
-    items = {item.name: item for item in protocol.compare(tables.results(make_rows()), study)}
-    assert items["Epochs of training"][1:] == ("160", "20", False)
-    assert items["Epochs of fine-tuning"][1:] == ("40", "5", False)
-    assert items["Seeds"][1:] == ("3", "1", False)
-    assert items["Test images"][1:] == ("10,000", "400", False)
-    assert items["Corruptions"][1:] == ("15", "6 (1 of them not in the protocol)", False)
-    assert items["Severities"].same
-    unknown = protocol.compare(tables.results(make_rows()), {})
-    assert [item.same for item in unknown if item.name.startswith("Epochs")] == [None, None]
-
-
-def test_an_imported_network_was_not_trained_for_zero_epochs(make_rows, study):
-    imported = study | {"config": {"pretrain": {"epochs": 0}, "finetune": {"epochs": 1}}, "checkpoint_sha256": "ab"}
-    items = {item.name: item for item in protocol.compare(tables.results(make_rows()), imported)}
-    assert items["Epochs of training"][1:] == ("160", "none here: an imported checkpoint", None)
-    assert items["Epochs of fine-tuning"][1:] == ("40", "1", False)
+@pytest.fixture
+def few_rows():
+    return fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))
 
 
 @pytest.fixture
-def few_rows(make_rows):
-    return make_rows(methods=("weight",), sparsities=(0.5,), corruptions=("contrast",))
-
-
-@pytest.fixture
-def clean_rows(make_rows):
-    return make_rows(methods=("weight",), sparsities=(0.5,), corruptions=())
+def clean_rows():
+    return fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=())
 
 
 def test_without_a_study_the_page_says_what_is_not_recorded(run_folder, clean_rows):
     page = Page(report.write(run_folder(clean_rows, None)).read_text())
     assert page.texts["title"][0] == "digits: pruning, calibration and robustness"
-    assert protocol.UNRECORDED in page.texts["td"]
+    assert "not recorded" in page.texts["dd"]
 
 
 def test_a_study_is_not_trusted_as_html(run_folder, clean_rows):
@@ -272,8 +182,10 @@ def test_a_study_is_not_trusted_as_html(run_folder, clean_rows):
     for row in clean_rows:
         row["model"] = evil
         row["method"] = row["method"].replace("weight", f"{evil} $x_{{$")
-    study = {"study": evil, "config": {"name": evil}, "versions": {evil: evil}, "device": evil, "seconds": "?"}
-    text = report.write(run_folder(clean_rows, study)).read_text()
+    folder = run_folder(clean_rows, None)
+    record = {"study": evil, "config": {"name": evil}, "versions": {evil: evil}, "device": evil, "seconds": "?"}
+    (folder / "study.json").write_text(json.dumps(record))
+    text = report.write(folder).read_text()
     assert "alert(1)" in text
     assert "<script>alert" not in text
 
@@ -315,8 +227,8 @@ def test_sizes_far_apart_have_an_axis_that_can_be_read(run_folder, few_rows):
     assert "mathdefault" not in figure
 
 
-def test_two_architectures_have_a_section_and_figures_each(run_folder, clean_rows, make_rows):
-    other = make_rows(methods=("weight",), sparsities=(0.5,), corruptions=(), model="resnet20")
+def test_two_architectures_have_a_section_and_figures_each(run_folder, clean_rows):
+    other = fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=(), model="resnet20")
     path = report.write(run_folder([*clean_rows, *other]))
     figures = {figure.stem for figure in (path.parent / "figures").iterdir()}
     arms = {f"digits-{arm}-{name}" for arm in ("resnet8", "resnet20") for name in ("clean", "trade-off")}
@@ -356,13 +268,11 @@ def test_the_words_that_mislead_are_not_used(text):
 
 
 def test_a_heat_map_text_stands_out_from_its_cell():
-    from jaxprune.report import theme
-
     for reverse in (False, True):
-        colour_map = theme.heat_map(reverse=reverse)
+        colour_map = drawing.heat_map(reverse=reverse)
         for value in np.linspace(0, 1, 41):
             background = colour_map(value)
-            contrast = [theme.contrast(background, colour) for colour in ((0, 0, 0), (1, 1, 1))]
-            chosen = {"#000000": contrast[0], "#ffffff": contrast[1]}[theme.readable_on(background)]
+            contrast = [drawing.contrast(background, colour) for colour in ((0, 0, 0), (1, 1, 1))]
+            chosen = {"#000000": contrast[0], "#ffffff": contrast[1]}[drawing.readable_on(background)]
             assert chosen == max(contrast)
             assert chosen >= 4.5

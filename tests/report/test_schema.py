@@ -6,11 +6,12 @@ import re
 import pytest
 
 from jaxprune.report import schema
+from tests.report.runs import fake_rows
 
 
 @pytest.fixture
-def row(make_rows):
-    return make_rows(methods=("weight",), sparsities=(0.5,), corruptions=())[0]
+def row():
+    return fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=())[0]
 
 
 def test_the_page_of_the_fields_is_up_to_date():

@@ -1,12 +1,15 @@
 """LAMP: one global threshold that gives every layer its due share."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
 
+from jaxprune.pruning._annotations import Params
 from jaxprune.pruning.algorithms.global_pruners import GlobalPruningMixin
-from jaxprune.pruning.base_updater import BaseUpdater
+from jaxprune.pruning.base_updater import BaseUpdater, SparseState
 
 
 @dataclasses.dataclass
@@ -21,13 +24,15 @@ class LampPruning(GlobalPruningMixin, BaseUpdater):
 
     use_normalization: bool = False
 
-    def calculate_scores(self, params, sparse_state=None, grads=None, **kwargs):
+    def calculate_scores(
+        self, params: Params, sparse_state: SparseState | None = None, grads: Params | None = None, **kwargs: Any
+    ) -> Params:
         """Returns the scores, in [0, 1]."""
         return jax.tree.map(lamp_scores, params)
 
 
 @jax.jit
-def lamp_scores(param):
+def lamp_scores(param: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Returns the LAMP score of every weight of one parameter.
 
     >>> [round(score, 3) for score in lamp_scores(jnp.array([1.0, -3.0, 2.0])).tolist()]

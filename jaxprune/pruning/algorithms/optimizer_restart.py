@@ -5,7 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from jaxprune.pruning._trees import map_named, named_masks
+from jaxprune.pruning._annotations import Masks, Params
+from jaxprune.pruning._trees import Names, map_named, named_masks
 
 # For each kind of optax state, the fields that remember something per weight.
 MEMORIES: dict[type, tuple[str, ...]] = {
@@ -64,11 +65,11 @@ def restart_inner_state(state: Any, masks_activated: Any) -> Any:
     )
 
 
-def _restart_using_mask(target_tree, masks):
+def _restart_using_mask(target_tree: Params, masks: Masks) -> Params:
     """Returns the tree with zeros where masks are 1; found by name, as optax leaves parameters out of masked states."""
     named = named_masks(masks)
 
-    def restart(names, leaf):
+    def restart(names: Names, leaf: Any) -> Any:
         mask = named[names]
         return leaf if mask is None else jnp.where(jnp.asarray(mask) != 0, jnp.zeros_like(leaf), leaf)
 

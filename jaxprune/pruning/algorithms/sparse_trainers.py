@@ -3,13 +3,20 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Num, UInt8
 
+from jaxprune.pruning._annotations import Masks, Params, Sparsities
+
+# jaxpruner has both here.
+from jaxprune.pruning.algorithms.optimizer_restart import _restart_using_mask as _restart_using_mask
 from jaxprune.pruning.algorithms.optimizer_restart import restart_inner_state
 from jaxprune.pruning.algorithms.pruners import generate_random_scores
-from jaxprune.pruning.base_updater import BaseUpdater
+from jaxprune.pruning.base_updater import BaseUpdater, SparseState
 
 DEFAULT_DROP_FRACTION = 0.3  # Evci et al. 2020
 
@@ -20,15 +27,17 @@ class StaticRandomSparse(BaseUpdater):
 
     is_sparse_gradients: bool = True
 
-    def update_state(self, sparse_state, params, grads, **kwargs):
+    def update_state(
+        self, sparse_state: SparseState, params: Params, grads: Params | None, **kwargs: Any
+    ) -> SparseState:
         """Returns the state as it is."""
         return sparse_state
 
-    def get_initial_masks(self, params, target_sparsities):
+    def get_initial_masks(self, params: Params, target_sparsities: Sparsities) -> Masks:
         """Returns random masks at the target sparsities."""
         return self.create_masks(generate_random_scores(params, self.rng_seed), target_sparsities)
 
-    def instant_sparsify(self, params, grads=None):
+    def instant_sparsify(self, params: Params, grads: Params | None = None, **kwargs: Any) -> tuple[Params, Masks]:
         """Raises `RuntimeError`: sparse training starts sparse."""
         raise RuntimeError(
             f"instant_sparsify is not supported by {type(self).__name__}: it trains sparse from the start; "
@@ -36,7 +45,7 @@ class StaticRandomSparse(BaseUpdater):
         )
 
 
-def constant_drop_fraction(step) -> float:
+def constant_drop_fraction(step: ArrayLike) -> float:
     """Returns 0.3 at every step."""
     return DEFAULT_DROP_FRACTION
 
@@ -52,11 +61,17 @@ class SET(StaticRandomSparse):
     """
 
     eps: float = 1e-5
-    drop_fraction_fn: Callable = constant_drop_fraction
+    drop_fraction_fn: Callable[..., Any] = constant_drop_fraction
     is_debug: bool = False
     skip_gradients: bool = True
 
-    def _update_masks(self, old_mask, drop_score, grow_score, drop_fraction):
+    def _update_masks(
+        self,
+        old_mask: UInt8[Array, "*shape"],
+        drop_score: Num[Array, "*shape"],
+        grow_score: Num[Array, "*shape"],
+        drop_fraction: ArrayLike,
+    ) -> UInt8[Array, "*shape"]:
         """Returns the mask after dropping the lowest drop scores of the active and growing the highest grow scores."""
         density = jnp.sum(old_mask) / old_mask.size
         lowest = jnp.min(drop_score)
@@ -69,7 +84,7 @@ class SET(StaticRandomSparse):
             self._check(old_mask, kept_mask, new_mask)
         return new_mask
 
-    def _check(self, old_mask, kept_mask, new_mask):
+    def _check(self, old_mask: Array, kept_mask: Array, new_mask: Array) -> None:
         if isinstance(new_mask, jax.core.Tracer):
             return
         if bool(jnp.any(kept_mask > old_mask)) or bool(jnp.any(kept_mask > new_mask)):
@@ -78,13 +93,15 @@ class SET(StaticRandomSparse):
                 "the scores differ by less than eps; check them for infinities and NaN"
             )
 
-    def _get_drop_scores(self, sparse_state, params, grads):
+    def _get_drop_scores(self, sparse_state: SparseState, params: Params, grads: Params | None) -> Params:
         return jax.tree.map(jnp.abs, params)
 
-    def _get_grow_scores(self, sparse_state, params, grads):
+    def _get_grow_scores(self, sparse_state: SparseState, params: Params, grads: Params | None) -> Params:
         return generate_random_scores(params, jax.random.fold_in(self.rng_seed, sparse_state.count))
 
-    def update_state(self, sparse_state, params, grads, **kwargs):
+    def update_state(
+        self, sparse_state: SparseState, params: Params, grads: Params | None, **kwargs: Any
+    ) -> SparseState:
         """Returns the state with moved masks, and without memory of the weights that became active."""
         old_masks = self._unpack(sparse_state.masks, params)
         update = partial(self._update_masks, drop_fraction=self.drop_fraction_fn(sparse_state.count))
@@ -104,5 +121,5 @@ class SET(StaticRandomSparse):
 class RigL(SET):
     """Drops the smallest weights and grows those with the largest gradients (Evci et al. 2020)."""
 
-    def _get_grow_scores(self, sparse_state, params, grads):
+    def _get_grow_scores(self, sparse_state: SparseState, params: Params, grads: Params | None) -> Params:
         return jax.tree.map(jnp.abs, grads)
