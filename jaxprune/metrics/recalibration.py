@@ -115,8 +115,11 @@ def _fit_temperature(logits, labels, weights) -> Scalar:
     # Made of the data, so that under shard_map they vary over devices as the data do.
     one = 1 + 0 * chosen.sum()
     _, _, sharpness = jax.lax.fori_loop(0, TEMPERATURE_STEPS, step, (one / MAX_TEMPERATURE, one * MAX_TEMPERATURE, one))
+    # Where every label has the largest logit, the loss has no minimum, and its slope underflows within the bracket.
+    largest = margins.max(initial=0)
+    sharpness = jnp.where(largest <= 0, one * MAX_TEMPERATURE, sharpness)
     no_worse = _loss(logits * sharpness, labels, weights) <= _loss(logits, labels, weights)
-    matters = jnp.abs(margins).max(initial=0) > 0
+    matters = (largest > 0) | (margins.min(initial=0) < 0)
     return jnp.where(no_worse & matters, 1 / sharpness, one)
 
 
