@@ -1,14 +1,11 @@
-"""Checks of the static facts of arguments: ranks, shapes, dtypes, and the names of options.
+"""Checks of the static facts of arrays: ranks, shapes and dtypes.
 
-They cost nothing at run time, since they run while JAX traces. What needs the values is in `checks.py`.
+They cost nothing at run time, since they run while JAX traces. What needs the values is in `_values.py`.
 """
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
-
-BINNINGS = ("equal_width", "equal_mass")
-NORMS = ("l1", "l2", "max")
 
 Outputs = Float[Array, "batch classes"]
 Labels = Int[Array, " batch"]
@@ -30,11 +27,11 @@ def as_float(name: str, values: ArrayLike) -> Float[Array, "..."]:
 def as_outputs(outputs: ArrayLike) -> Outputs:
     """Returns classifier outputs `[batch, classes]` as floats; integers are taken for a mistake."""
     floats = as_float("outputs", outputs)
-    if floats.ndim != 2 or floats.shape[1] == 0:
+    if floats.ndim != 2 or floats.shape[1] < 2:
         raise ValueError(
-            f"outputs must have the shape [batch, classes] with at least one class, got {list(floats.shape)}; "
-            "a single sigmoid output p becomes two columns by jnp.stack([1 - p, p], axis=1), a further leading axis "
-            "is for jax.vmap"
+            f"outputs must have the shape [batch, classes] with at least two classes, got {list(floats.shape)}; "
+            "a single sigmoid output p of the shape [batch] becomes two columns by jnp.stack([1 - p, p], axis=1), "
+            "or goes to binned_calibration_error(p, labels); a further leading axis is for jax.vmap"
         )
     if not jnp.issubdtype(jnp.asarray(outputs).dtype, jnp.floating):
         raise TypeError(
@@ -87,21 +84,3 @@ def as_outcomes(correct: ArrayLike, batch: int) -> Outcomes:
     """Returns what came true, `[batch]`: booleans as they are, numbers as floats."""
     floats = as_per_example("correct", correct, batch)
     return jnp.asarray(correct) if jnp.asarray(correct).dtype == bool else floats
-
-
-def check_option(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raises `ValueError` unless `value` is one of the `allowed` names."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-
-
-def check_positive(name: str, value: int) -> None:
-    """Raises `ValueError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-
-
-def check_bins(num_bins: int, binning: str) -> None:
-    """Raises `ValueError` unless there is at least one bin, of a known kind."""
-    check_positive("num_bins", num_bins)
-    check_option("binning", binning, BINNINGS)

@@ -28,6 +28,7 @@ COARSE = Grid(limbs=1, bits=23, rows=1 << 7)  # a single pass: for confidences, 
 COARSE_SEGMENTS = 64  # a coarse sum keeps one integer for each segment and 128 rows
 PACKED_ROWS = 1 << 14  # two counts of so many fit in one int32
 GROUP = 1 << 14  # blocks whose halves an int32 can add: 2^14 * 2^16 = 2^30
+LARGEST_COUNT = 2**31 - 1  # a count that would pass it stays there, and is refused when something is computed of it
 MIN_EXPONENT = -100  # below it the grid itself would be subnormal
 
 
@@ -137,6 +138,32 @@ def exactly(count: Int[Array, "*shape"]) -> Pair:
     """Returns an int32 as a pair."""
     high = count.astype(jnp.float32)
     return Pair(high, (count - high.astype(jnp.int32)).astype(jnp.float32))
+
+
+def add_counts(first: Int[Array, "*shape"], second: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
+    """Returns the sum of two counts, or `LARGEST_COUNT` where int32 would wrap."""
+    return jnp.where(first > LARGEST_COUNT - second, LARGEST_COUNT, first + second)
+
+
+def psum_counts(count: Int[Array, "*shape"], axis_name: str | tuple[str, ...]) -> Int[Array, "*shape"]:
+    """Returns the sum of the devices' counts, or `LARGEST_COUNT` where int32 would wrap."""
+    low, high = jax.lax.psum((count & 0xFFFF, count >> 16), axis_name)
+    high = high + (low >> 16)
+    return jnp.where(high >= 1 << 15, LARGEST_COUNT, (high << 16) + (low & 0xFFFF))
+
+
+def undefined_if_full(count: Int[Array, "..."], value: Float[Array, ""]) -> Float[Array, ""]:
+    """Returns `value`, or NaN when a count has reached `LARGEST_COUNT`."""
+    return jnp.where((count == LARGEST_COUNT).any(), jnp.nan, value)
+
+
+def refuse_full(count: Int[Array, "..."]) -> None:
+    """Raises `OverflowError` when a count has reached `LARGEST_COUNT`; does nothing while JAX traces."""
+    if not isinstance(count, jax.core.Tracer) and (jax.device_get(count) == LARGEST_COUNT).any():
+        raise OverflowError(
+            f"a bin holds {LARGEST_COUNT} examples or more, the most that int32 can count; keep several accumulators "
+            "and compute the error of each"
+        )
 
 
 def weighted_mean(values: Float[Array, " n"], weights: Float[Array, " n"] | None) -> Float[Array, ""]:

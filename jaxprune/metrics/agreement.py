@@ -1,20 +1,21 @@
 """Does the pruned model still do what the dense one did? Beyond mean accuracy: per image and per class.
 
-Predictions are class indices, as in `ExampleStatistics.prediction`.
+Predictions are class indices, as in `ExampleStatistics.prediction`. An eager call refuses labels and predictions
+outside of `num_classes`; a traced one cannot see them, and counts them in no class.
 """
-
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from jaxprune.metrics._arguments import Scalar, as_integers, as_weights, check_positive
+from jaxprune.metrics._arguments import Scalar, as_integers, as_weights
+from jaxprune.metrics._checked import checked
+from jaxprune.metrics._options import check_positive
 from jaxprune.metrics._sums import weighted_mean
 
 
-@jax.jit
+@checked()
 def prediction_churn(
     predictions: ArrayLike, reference_predictions: ArrayLike, *, weights: ArrayLike | None = None
 ) -> Scalar:
@@ -32,7 +33,7 @@ def prediction_churn(
     return weighted_mean(differs, as_weights(weights, batch))
 
 
-@partial(jax.jit, static_argnames="num_classes")
+@checked(static_argnames="num_classes")
 def per_class_accuracy(
     predictions: ArrayLike, labels: ArrayLike, *, num_classes: int, weights: ArrayLike | None = None
 ) -> Float[Array, " classes"]:
@@ -53,7 +54,7 @@ def per_class_accuracy(
     return correct / mass
 
 
-@partial(jax.jit, static_argnames="num_classes")
+@checked(static_argnames="num_classes")
 def per_class_accuracy_change(
     predictions: ArrayLike,
     reference_predictions: ArrayLike,
@@ -74,47 +75,3 @@ def per_class_accuracy_change(
     return per_class_accuracy(predictions, labels, **options) - per_class_accuracy(
         reference_predictions, labels, **options
     )
-
-
-@partial(jax.jit, static_argnames="num_classes")
-def modal_prediction(predictions: ArrayLike, *, num_classes: int) -> Int[Array, " batch"]:
-    """Returns the class that most of the models predict for each example, from `[models, batch]`; of equals the first.
-
-    >>> modal_prediction(jnp.array([[0, 1], [2, 1], [2, 0]]), num_classes=3).tolist()
-    [2, 1]
-    """
-    check_positive("num_classes", num_classes)
-    predictions = _population("predictions", predictions)
-    votes = (predictions[:, :, None] == jnp.arange(num_classes)[None, None, :]).sum(axis=0)
-    return votes.argmax(axis=-1).astype(jnp.int32)
-
-
-@partial(jax.jit, static_argnames="num_classes")
-def pruning_identified_exemplars(
-    predictions: ArrayLike, reference_predictions: ArrayLike, *, num_classes: int
-) -> Bool[Array, " batch"]:
-    """Returns which examples the pruned models, taken together, classify differently from the dense ones.
-
-    Both arguments are `[seeds, batch]`, each a population of models trained from different seeds (their numbers may
-    differ); an example is identified when the two `modal_prediction` differ (Hooker et al. 2019, Section 2).
-
-    >>> pruned, dense = jnp.array([[0, 1], [0, 1], [1, 1]]), jnp.array([[1, 1], [1, 1], [1, 0]])
-    >>> pruning_identified_exemplars(pruned, dense, num_classes=2).tolist()
-    [True, False]
-    """
-    pruned, dense = _population("predictions", predictions), _population("reference_predictions", reference_predictions)
-    if pruned.shape[1] != dense.shape[1]:
-        raise ValueError(
-            f"both populations must have predicted the same examples, got {pruned.shape[1]} and {dense.shape[1]}"
-        )
-    return modal_prediction(pruned, num_classes=num_classes) != modal_prediction(dense, num_classes=num_classes)
-
-
-def _population(name: str, predictions: ArrayLike) -> Int[Array, "models batch"]:
-    predictions = jnp.asarray(predictions)
-    if predictions.ndim != 2 or 0 in predictions.shape[:1] or not jnp.issubdtype(predictions.dtype, jnp.integer):
-        raise ValueError(
-            f"{name} must be integer class indices of the shape [models, batch], got {predictions.dtype} "
-            f"{list(predictions.shape)}; stack the predictions of the seeds"
-        )
-    return predictions

@@ -5,12 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from jaxprune.metrics._arguments import (
-    NORMS,
     Outcomes,
     PerExample,
     Scalar,
@@ -19,26 +17,30 @@ from jaxprune.metrics._arguments import (
     as_outputs,
     as_per_example,
     as_weights,
-    check_bins,
-    check_option,
-    check_positive,
 )
+from jaxprune.metrics._checked import checked
+from jaxprune.metrics._operators import check_alike, merge_sum, refuse_product
+from jaxprune.metrics._options import NORMS, check_bins, check_option, check_positive
 from jaxprune.metrics._rows import top_label
+from jaxprune.metrics._segments import Segments, assign_bins
 from jaxprune.metrics._sums import (
     COARSE,
     COARSE_SEGMENTS,
     FINE,
     Pair,
     add,
+    add_counts,
     count_segments,
     exactly,
     psum,
+    psum_counts,
+    refuse_full,
     segment_sum,
     subtract,
+    undefined_if_full,
     weighted,
 )
-
-COMPARE_ALL_UP_TO = 64  # bins; above it a binary search beats comparing with every edge
+from jaxprune.metrics.edges import equal_width_bins
 
 
 class CalibrationBins(NamedTuple):
@@ -54,6 +56,8 @@ class CalibrationBins(NamedTuple):
     >>> bins = bins.merge(CalibrationBins.empty(num_bins=10).update(jnp.array([[0.5, 0.5]]), jnp.array([1])))
     >>> bins.compute().item(), bins.count.tolist()
     (0.375, [0, 0, 0, 0, 0, 1, 0, 1, 0, 0])
+    >>> sum([bins, bins]).count.tolist()  # `first + second` is `first.merge(second)`
+    [0, 0, 0, 0, 0, 2, 0, 2, 0, 0]
     """
 
     count: Int[Array, " bins"]  # examples of non-zero weight
@@ -68,7 +72,7 @@ class CalibrationBins(NamedTuple):
         zeros = jnp.zeros(num_bins, jnp.float32)
         return cls(jnp.zeros(num_bins, jnp.int32), *3 * [Pair(zeros, zeros)])
 
-    @partial(jax.jit, static_argnames="from_logits")
+    @checked(static_argnames="from_logits")
     def update(
         self, outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool = False, weights: ArrayLike | None = None
     ) -> "CalibrationBins":
@@ -78,7 +82,7 @@ class CalibrationBins(NamedTuple):
         confidence, _, correct = top_label(outputs, labels, from_logits=from_logits)
         return self.update_examples(confidence, correct, weights=weights)
 
-    @jax.jit
+    @checked()
     def update_examples(
         self, confidence: ArrayLike, correct: ArrayLike, *, weights: ArrayLike | None = None
     ) -> "CalibrationBins":
@@ -86,32 +90,43 @@ class CalibrationBins(NamedTuple):
         confidence = as_per_example("confidence", confidence)
         correct = as_outcomes(correct, confidence.shape[0])
         weights = as_weights(weights, confidence.shape[0])
-        index = equal_width_index(confidence, self.count.shape[0])
-        return self.merge(fill_bins(confidence, correct, weights, index, self.count.shape[0]))
+        index = equal_width_bins(confidence, num_bins=self.count.shape[0])
+        return self.merge(fill_bins(confidence, correct, weights, Segments(index), self.count.shape[0]))
 
     @jax.jit
     def merge(self, other: "CalibrationBins") -> "CalibrationBins":
-        """Returns the bins of both; raises `ValueError` when they have different bins."""
+        """Returns the bins of both, as `+` does; raises `ValueError` when they have different bins."""
+        check_alike(self, other)
         if self.count.shape != other.count.shape:
             raise ValueError(
                 f"cannot merge {self.count.shape[-1]} bins with {other.count.shape[-1]}; "
                 "make both with the same num_bins"
             )
         sums = (add(mine, theirs) for mine, theirs in zip(self[1:], other[1:], strict=True))
-        return CalibrationBins(self.count + other.count, *sums)
+        return CalibrationBins(add_counts(self.count, other.count), *sums)
+
+    __add__ = __radd__ = merge_sum
+    __mul__ = __rmul__ = refuse_product
 
     def psum(self, axis_name: str | tuple[str, ...]) -> "CalibrationBins":
-        """Returns the bins of all devices of the mapped axis, on each of them (under `pmap`, `shard_map`, `vmap`)."""
-        return CalibrationBins(jax.lax.psum(self.count, axis_name), *(psum(pair, axis_name) for pair in self[1:]))
+        """Returns the bins of all devices of the mapped axis, on each of them (under `pmap`, `shard_map`, `vmap`).
 
-    @partial(jax.jit, static_argnames="norm")
+        Compute afterwards: the mean over devices of their errors (`pmean`) is no error of anything, and too large.
+        """
+        sums = (psum(pair, axis_name) for pair in self[1:])
+        return CalibrationBins(psum_counts(self.count, axis_name), *sums)
+
     def compute(self, *, norm: str = "l1") -> Scalar:
-        """Returns the expected calibration error of what the bins hold, NaN when they are empty."""
+        """Returns the expected calibration error of what the bins hold, NaN when they are empty.
+
+        Raises `OverflowError` when a bin holds 2^31 - 1 examples or more (under a transformation it gives NaN).
+        """
         check_option("norm", norm, NORMS)
-        return calibration_error_of(self, norm)
+        refuse_full(self.count)
+        return _compute(self, norm)
 
 
-@partial(jax.jit, static_argnames=("num_bins", "binning", "norm"))
+@checked(static_argnames=("num_bins", "binning", "norm"))
 def binned_calibration_error(
     confidence: ArrayLike,
     correct: ArrayLike,
@@ -145,62 +160,41 @@ def bins_of(
     return fill_bins(*assign_bins(confidence, correct, weights, num_bins, binning), num_bins)
 
 
-def assign_bins(
-    confidence: PerExample, correct: Outcomes, weights: PerExample | None, num_bins: int, binning: str
-) -> tuple[PerExample, Outcomes, PerExample | None, Int[Array, " batch"]]:
-    """Returns the rows, sorted where the binning needs it, and the bin of each."""
-    if binning == "equal_width":
-        return confidence, correct, weights, equal_width_index(confidence, num_bins)
-    rank = jnp.arange(confidence.size)
-    if weights is None:
-        confidence, correct = jax.lax.sort((confidence, correct), num_keys=1, is_stable=True)
-        return confidence, correct, None, equal_mass_index(rank, jnp.asarray(rank.size), num_bins)
-    # Rows of weight 0 sort behind all others, so that the ranks of the rest are those without them.
-    confidence = jnp.where(weights == 0, jnp.inf, confidence)
-    confidence, correct, weights = jax.lax.sort((confidence, correct, weights), num_keys=1, is_stable=True)
-    return confidence, correct, weights, equal_mass_index(rank, (weights != 0).sum(), num_bins)
-
-
 def fill_bins(
-    confidence: PerExample, correct: Outcomes, weights: PerExample | None, index: Int[Array, " batch"], num_bins: int
+    confidence: PerExample, correct: Outcomes, weights: PerExample | None, segments: Segments, num_bins: int
 ) -> CalibrationBins:
     """Returns the counts and sums of each bin."""
+    index, shares, starts = segments
+    size = num_bins if shares is None else num_bins + shares.shape[1]
     if weights is None:
         is_count = correct.dtype == bool
-        count, num_correct = count_segments(correct if is_count else jnp.ones_like(index, bool), index, num_bins)
-        grid = COARSE if num_bins <= COARSE_SEGMENTS else FINE
-        return CalibrationBins(
-            count=count,
-            weight=exactly(count),
-            correct=exactly(num_correct) if is_count else segment_sum(correct, index, num_bins),
-            confidence=segment_sum(confidence, index, num_bins, grid),
+        count, num_correct = count_segments(correct if is_count else jnp.ones_like(index, bool), index, size)
+        sums = (
+            exactly(count),
+            exactly(num_correct) if is_count else segment_sum(correct, index, size),
+            segment_sum(confidence, index, size, COARSE if size <= COARSE_SEGMENTS else FINE),
         )
-    count = jax.ops.segment_sum((weights != 0).astype(jnp.int32), index, num_bins)
-    columns = (weights, weighted(correct.astype(weights.dtype), weights), weighted(confidence, weights))
-    return CalibrationBins(count, *(segment_sum(column, index, num_bins) for column in columns))
+    else:
+        count = jax.ops.segment_sum((weights != 0).astype(jnp.int32), index, size)
+        columns = (weights, weighted(correct.astype(weights.dtype), weights), weighted(confidence, weights))
+        sums = tuple(segment_sum(column, index, size) for column in columns)
+    if starts is not None:
+        count = jnp.diff(starts)
+    if shares is not None:
+        sums = tuple(_shared(pair, shares, num_bins) for pair in sums)
+    return CalibrationBins(count.astype(jnp.int32), *sums)
 
 
-def equal_width_edges(num_bins: int) -> np.ndarray:
-    """Returns the `num_bins + 1` edges k / bins, in float64."""
-    return np.arange(num_bins + 1) / num_bins
+def _shared(segments: Pair, shares: Float[Array, "bins runs"], num_bins: int) -> Pair:
+    """Returns the sums of the bins, from those of their own rows and their shares of the runs."""
+    own = Pair(segments.high[:num_bins], segments.low[:num_bins])
+    parts = (shares * segments.value[None, num_bins:]).sum(axis=1)
+    return add(own, Pair(parts, jnp.zeros_like(parts)))
 
 
-def equal_width_index(confidence: PerExample, num_bins: int) -> Int[Array, " batch"]:
-    """Returns bin k for confidences in [k / bins, (k + 1) / bins), both ends of the last bin included.
-
-    The edges are float32(k / bins), compared and not multiplied, so that a confidence equal to an edge is right of it.
-    """
-    edges = equal_width_edges(num_bins)[1:-1].astype(confidence.dtype)
-    method = "compare_all" if num_bins <= COMPARE_ALL_UP_TO else "scan_unrolled"
-    return jnp.searchsorted(edges, confidence, side="right", method=method).astype(jnp.int32)
-
-
-def equal_mass_index(rank: Int[Array, " batch"], size: Int[Array, ""], num_bins: int) -> Int[Array, " batch"]:
-    """Returns the bin of each rank when `size` ranks are split as by `numpy.array_split`: the longer bins first."""
-    length, longer = size // num_bins, size % num_bins
-    start = longer * (length + 1)
-    index = jnp.where(rank < start, rank // (length + 1), longer + (rank - start) // jnp.maximum(length, 1))
-    return jnp.clip(index, 0, num_bins - 1)
+@partial(jax.jit, static_argnames="norm")
+def _compute(bins: CalibrationBins, norm: str) -> Scalar:
+    return undefined_if_full(bins.count, calibration_error_of(bins, norm))
 
 
 def calibration_error_of(bins: CalibrationBins, norm: str) -> Scalar:
@@ -210,21 +204,35 @@ def calibration_error_of(bins: CalibrationBins, norm: str) -> Scalar:
     mass = weight.sum()
     if norm == "l1":
         return jnp.abs(gap).sum() / mass
-    occupied = jnp.where(weight == 0, 1, weight)
     if norm == "l2":
-        return jnp.sqrt((gap**2 / occupied).sum() / mass)
-    return jnp.where(mass == 0, jnp.nan, jnp.abs(gap / occupied).max())
+        return jnp.sqrt(squared_error_of(bins))
+    gaps = jnp.abs(gap / jnp.where(weight == 0, 1, weight))
+    if norm == "average":
+        return gaps.sum() / (weight != 0).sum()
+    return jnp.where(mass == 0, jnp.nan, gaps.max())
 
 
-def debiased_error_of(bins: CalibrationBins) -> Scalar:
-    """Returns the l2 error with the variance of each bin's accuracy subtracted, NaN when the bins are empty."""
+def squared_error_of(bins: CalibrationBins) -> Scalar:
+    """Returns the weighted mean of the squared gaps, NaN when the bins are empty."""
+    weight = bins.weight.value
+    gap = subtract(bins.correct, bins.confidence).value
+    return (gap**2 / jnp.where(weight == 0, 1, weight)).sum() / weight.sum()
+
+
+def debiased_square_of(bins: CalibrationBins) -> Scalar:
+    """Returns the weighted mean of the squared gaps less the accuracies' variances, NaN when the bins are empty."""
     weight = bins.weight.value
     occupied = jnp.where(weight == 0, 1, weight)
     gap = subtract(bins.correct, bins.confidence).value / occupied
     accuracy = bins.correct.value / occupied
     variance = accuracy * (1 - accuracy) / jnp.maximum(bins.count - 1, 1)
     squares = jnp.where(bins.count == 1, 0, weight * (gap**2 - variance))
-    return jnp.sqrt(jnp.maximum(squares.sum() / weight.sum(), 0))
+    return squares.sum() / weight.sum()
+
+
+def debiased_error_of(bins: CalibrationBins) -> Scalar:
+    """Returns the l2 error with the variance of each bin's accuracy subtracted, NaN when the bins are empty."""
+    return jnp.sqrt(jnp.maximum(debiased_square_of(bins), 0))
 
 
 def overconfidence_error_of(bins: CalibrationBins) -> Scalar:

@@ -1,17 +1,24 @@
 """How good the predictions are: accuracy and the proper scores."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxprune.metrics._arguments import Scalar, as_integers, as_outputs, as_weights, check_positive
-from jaxprune.metrics._rows import at_label, log_loss, squared_loss, top_label, where_defined
+from jaxprune.metrics._arguments import Scalar, as_integers, as_outputs, as_weights
+from jaxprune.metrics._checked import checked
+from jaxprune.metrics._options import check_positive
+from jaxprune.metrics._rows import (
+    at_label,
+    log_loss,
+    squared_loss,
+    top_label,
+    top_label_arguments,
+    where_defined,
+)
 from jaxprune.metrics._sums import weighted_mean
 
 
-@partial(jax.jit, static_argnames="from_logits")
+@checked(static_argnames="from_logits")
 def accuracy(
     outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool = False, weights: ArrayLike | None = None
 ) -> Scalar:
@@ -29,7 +36,7 @@ def accuracy(
     return weighted_mean(where_defined(correct, confidence), as_weights(weights, outputs.shape[0]))
 
 
-@partial(jax.jit, static_argnames=("k", "from_logits"))
+@checked(static_argnames=("k", "from_logits"))
 def top_k_accuracy(
     outputs: ArrayLike, labels: ArrayLike, *, k: int = 5, from_logits: bool = False, weights: ArrayLike | None = None
 ) -> Scalar:
@@ -52,13 +59,16 @@ def top_k_accuracy(
     return weighted_mean(defined, as_weights(weights, outputs.shape[0]))
 
 
-@partial(jax.jit, static_argnames="from_logits")
+@checked(static_argnames="from_logits")
 def negative_log_likelihood(
     outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool = False, weights: ArrayLike | None = None
 ) -> Scalar:
-    """Returns the mean of minus the natural logarithm of the label's probability, in nats, at least 0.
+    r"""Returns the mean of minus the natural logarithm of the label's probability, in nats, at least 0.
 
-    Nothing is clipped: a label of probability 0 gives infinity. Logits keep more digits than probabilities.
+    $$-\frac{1}{n} \sum_i \log p_{i y_i}$$
+
+    Nothing is clipped: a label of probability 0 gives infinity (elsewhere: scikit-learn's `log_loss` clips at the
+    rounding error of the dtype). Logits keep more digits than probabilities.
 
     >>> round(negative_log_likelihood(jnp.array([[0.5, 0.5], [0.25, 0.75]]), jnp.array([0, 1])).item(), 4)
     0.4904
@@ -68,7 +78,7 @@ def negative_log_likelihood(
     return weighted_mean(log_loss(outputs, labels, from_logits=from_logits), as_weights(weights, outputs.shape[0]))
 
 
-@partial(jax.jit, static_argnames="from_logits")
+@checked(static_argnames="from_logits")
 def brier_score(
     outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool = False, weights: ArrayLike | None = None
 ) -> Scalar:
@@ -76,7 +86,8 @@ def brier_score(
 
     $$\frac{1}{n} \sum_i \sum_k (p_{ik} - 1[y_i = k])^2$$
 
-    It is in [0, 2] (Brier 1950); libraries that average over the classes give it divided by their number.
+    It is in [0, 2] (Brier 1950). Elsewhere: what averages over the classes gives it divided by their number;
+    scikit-learn's `brier_score_loss` is this sum for three classes and more, and half of it for two.
 
     >>> brier_score(jnp.array([[0.75, 0.25], [0.5, 0.5]]), jnp.array([0, 0])).item()
     0.3125
@@ -87,7 +98,25 @@ def brier_score(
     return weighted_mean(squared_loss(probs, labels), as_weights(weights, outputs.shape[0]))
 
 
-@partial(jax.jit, static_argnames="from_logits")
+@checked(static_argnames="from_logits")
+def top_label_brier_score(
+    outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool = False, weights: ArrayLike | None = None
+) -> Scalar:
+    r"""Returns the mean squared distance of the confidence to whether the prediction is right, in [0, 1].
+
+    $$\frac{1}{n} \sum_i (\mathrm{conf}_i - \mathrm{correct}_i)^2$$
+
+    The Brier score of the top label alone, the one that `expected_calibration_error` bins: a proper score of the
+    confidence, not of the other probabilities. Elsewhere: scikit-learn's `brier_score_loss` of these two columns.
+
+    >>> top_label_brier_score(jnp.array([[0.75, 0.25], [0.5, 0.5]]), jnp.array([0, 1])).item()
+    0.15625
+    """
+    confidence, correct, weights = top_label_arguments(outputs, labels, weights, from_logits)
+    return weighted_mean((confidence - where_defined(correct, confidence)) ** 2, weights)
+
+
+@checked(static_argnames="from_logits")
 def entropy(outputs: ArrayLike, *, from_logits: bool = False, weights: ArrayLike | None = None) -> Scalar:
     r"""Returns the mean entropy of the probabilities in nats, in [0, log classes]: how unsure it says it is.
 

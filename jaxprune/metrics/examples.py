@@ -1,6 +1,5 @@
 """What the metrics need of each example: a few numbers, so that no matrix of logits has to leave the device."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,6 +7,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprune.metrics._arguments import as_integers, as_outputs, as_weights
+from jaxprune.metrics._checked import checked
+from jaxprune.metrics._operators import refuse_arithmetic, short_repr
 from jaxprune.metrics._rows import log_loss, squared_loss, top_label, where_defined
 from jaxprune.metrics._sums import weighted_mean
 from jaxprune.metrics.binning import binned_calibration_error
@@ -22,8 +23,11 @@ class ExampleStatistics(NamedTuple):
     negative_log_likelihood: Float[Array, " batch"]
     brier_score: Float[Array, " batch"]
 
+    __repr__ = short_repr
+    __add__ = __radd__ = __mul__ = __rmul__ = refuse_arithmetic
 
-@partial(jax.jit, static_argnames="from_logits")
+
+@checked(static_argnames="from_logits")
 def example_statistics(outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool = False) -> ExampleStatistics:
     """Returns `ExampleStatistics` of the rows of `outputs`, 17 bytes for each example.
 
@@ -44,7 +48,7 @@ def example_statistics(outputs: ArrayLike, labels: ArrayLike, *, from_logits: bo
     )
 
 
-@jax.jit
+@checked()
 def summarize_examples(
     statistics: ExampleStatistics, *, weights: ArrayLike | None = None
 ) -> dict[str, Float[Array, ""]]:

@@ -1,17 +1,28 @@
 """Every scalar metric of one classifier on one test set, in one call."""
 
-from functools import partial
-
-import jax
 from jax.typing import ArrayLike
 
-from jaxprune.metrics._arguments import BINNINGS, Scalar, check_positive
+from jaxprune.metrics._arguments import Scalar
+from jaxprune.metrics._checked import checked
+from jaxprune.metrics._options import BINNINGS, check_positive
 from jaxprune.metrics._rows import top_label_arguments
 from jaxprune.metrics._sums import weighted_mean
 from jaxprune.metrics.binning import bins_of, calibration_error_of, debiased_error_of, overconfidence_error_of
 from jaxprune.metrics.calibration import kolmogorov_smirnov_calibration_error, signed_calibration_gap
-from jaxprune.metrics.classification import accuracy, brier_score, entropy, negative_log_likelihood
-from jaxprune.metrics.classwise import bins_of_classes, classwise_arguments, classwise_error_of, decomposition_of
+from jaxprune.metrics.classification import (
+    accuracy,
+    brier_score,
+    entropy,
+    negative_log_likelihood,
+    top_label_brier_score,
+)
+from jaxprune.metrics.classwise import (
+    bins_of_classes,
+    classwise_arguments,
+    classwise_error_of,
+    debiased_classwise_error_of,
+    decomposition_of,
+)
 from jaxprune.metrics.selective import area_under_risk_coverage
 from jaxprune.metrics.smooth import smooth_calibration_error
 
@@ -23,22 +34,24 @@ UNBINNED = (
     smooth_calibration_error,
     kolmogorov_smirnov_calibration_error,
     area_under_risk_coverage,
+    top_label_brier_score,
 )
 
 
-@partial(jax.jit, static_argnames=("from_logits", "num_bins"))
+@checked(static_argnames=("from_logits", "num_bins"))
 def calibration_report(
     outputs: ArrayLike,
     labels: ArrayLike,
     *,
     from_logits: bool = False,
     weights: ArrayLike | None = None,
-    num_bins: tuple[int, ...] = (10, 15),
+    num_bins: int | tuple[int, ...] = (10, 15),
 ) -> dict[str, Scalar]:
     """Returns all scalar metrics by name; the names of binned ones carry the binning and the number of bins.
 
-    `ece` is the l1 `expected_calibration_error`, `ece_l2` and `ece_max` its other norms; `overconfidence`, `debiased`,
-    `classwise` and `adaptive` are the errors of those names. The others are the functions of those names.
+    `ece` is the l1 `expected_calibration_error`, `ece_l2`, `ece_max` and `ece_average` its other norms;
+    `overconfidence`, `debiased`, `classwise`, `debiased_classwise` and `adaptive` are the errors of those names. The
+    others are the functions of those names.
 
     >>> import jax.numpy as jnp
     >>> report = calibration_report(jnp.array([[0.75, 0.25], [0.5, 0.5]]), jnp.array([0, 1]), num_bins=(10,))
@@ -53,6 +66,7 @@ def calibration_report(
     classwise_equal_width_10             0.375
     ...
     """
+    num_bins = num_bins if isinstance(num_bins, tuple) else (num_bins,)
     for bins in num_bins:
         check_positive("num_bins", bins)
     options = {"from_logits": from_logits, "weights": weights}
@@ -67,6 +81,7 @@ def calibration_report(
             report[f"ece_{binning}_{size}"] = calibration_error_of(bins, "l1")
             report[f"ece_l2_{binning}_{size}"] = calibration_error_of(bins, "l2")
             report[f"ece_max_{binning}_{size}"] = calibration_error_of(bins, "max")
+            report[f"ece_average_{binning}_{size}"] = calibration_error_of(bins, "average")
             report[f"debiased_{binning}_{size}"] = debiased_error_of(bins)
             report[f"overconfidence_{binning}_{size}"] = overconfidence_error_of(bins)
         bins = bins_of_classes(*classwise, size, "equal_width", 0.0)
@@ -76,4 +91,5 @@ def calibration_report(
         )
         bins = bins_of_classes(*classwise, size, "equal_mass", 0.0)
         report[f"adaptive_equal_mass_{size}"] = classwise_error_of(bins, "l1")
+        report[f"debiased_classwise_equal_mass_{size}"] = debiased_classwise_error_of(bins)
     return report

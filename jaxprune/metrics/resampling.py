@@ -9,17 +9,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from jaxprune.metrics._arguments import (
-    NORMS,
-    Scalar,
-    as_per_example,
-    as_weights,
-    check_bins,
-    check_option,
-    check_positive,
-)
-from jaxprune.metrics.binning import assign_bins, calibration_error_of, fill_bins
-from jaxprune.metrics.intervals import check_level
+from jaxprune.metrics._arguments import Scalar, as_per_example, as_weights
+from jaxprune.metrics._checked import checked, refuse_arguments
+from jaxprune.metrics._operators import refuse_arithmetic, short_repr
+from jaxprune.metrics._options import NORMS, check_bins, check_level, check_option, check_positive
+from jaxprune.metrics._segments import assign_bins
+from jaxprune.metrics.binning import calibration_error_of, fill_bins
 
 
 class Bootstrap(NamedTuple):
@@ -32,6 +27,9 @@ class Bootstrap(NamedTuple):
     p_value: Any  # two-sided, of the estimate being zero
     samples: Any  # [num_samples, ...]
 
+    __repr__ = short_repr
+    __add__ = __radd__ = __mul__ = __rmul__ = refuse_arithmetic
+
 
 class NoiseFloor(NamedTuple):
     """What a perfectly calibrated model with the same confidences and number of examples would show."""
@@ -40,6 +38,9 @@ class NoiseFloor(NamedTuple):
     standard_deviation: Scalar
     quantile_95: Scalar
     samples: Float[Array, " samples"]
+
+    __repr__ = short_repr
+    __add__ = __radd__ = __mul__ = __rmul__ = refuse_arithmetic
 
 
 def bootstrap(
@@ -62,7 +63,12 @@ def bootstrap(
     `debiased_calibration_error`, or compare with the `noise_floor`. The smallest `p_value` is 2 / (num_samples + 1).
 
     The metric is compiled once: give the same function object each time, not a new lambda. Leave padding out, or give
-    the mask as one of the arrays. Raises `ValueError` when the arrays differ in their number of examples or have none.
+    the mask as one of the arrays. Raises `ValueError` when the arrays differ in their number of examples or have none,
+    and for values that a metric of this package (or a `functools.partial` of one) refuses; a function of your own sees
+    no values, since it is traced.
+
+    The estimate does not depend on the order of the examples. The interval does as it does on the key: another order is
+    another draw.
 
     >>> from jaxprune.metrics import accuracy
     >>> probs, labels = jnp.tile(jnp.array([[0.75, 0.25]]), (100, 1)), jnp.arange(100) % 2
@@ -71,6 +77,7 @@ def bootstrap(
     (0.5, True, True)
     """
     _check(arrays, num_samples, level, chunk_size)
+    refuse_arguments(metric, *arrays)
     return _summarize(*_resample(key, arrays, metric, num_samples, chunk_size), float(level))
 
 
@@ -103,6 +110,8 @@ def bootstrap_difference(
         )
     arrays = outputs, reference_outputs, labels
     _check(arrays, num_samples, level, chunk_size)
+    for each in (outputs, reference_outputs):
+        refuse_arguments(metric, each, labels)
     # Subtracted outside of the compiled metric, so that equal outputs differ by 0 and not by the rounding of a fused
     # multiplication and subtraction.
     both = _resample(key, arrays, _Both(metric), num_samples, chunk_size)
@@ -112,7 +121,7 @@ def bootstrap_difference(
     return _summarize(estimate, samples, float(level))
 
 
-@partial(jax.jit, static_argnames=("num_bins", "binning", "norm", "num_samples", "chunk_size"))
+@checked(static_argnames=("num_bins", "binning", "norm", "num_samples", "chunk_size"))
 def noise_floor(
     key: Key[Array, ""],
     confidence: ArrayLike,
@@ -141,13 +150,18 @@ def noise_floor(
     confidence = as_per_example("confidence", confidence)
     weights = as_weights(weights, confidence.shape[0])
 
-    # The bins depend on the confidences alone, so they are found once for all samples.
+    # The bins depend on the confidences alone, so they are found once for all samples. Sorted, so that the draws do not
+    # depend on the order of the examples.
+    if weights is None:
+        confidence = jnp.sort(confidence)
+    else:
+        confidence, weights = jax.lax.sort((jnp.where(weights == 0, jnp.inf, confidence), weights), num_keys=2)
     nothing = jnp.zeros(confidence.shape, bool)
-    confidence, _, weights, index = assign_bins(confidence, nothing, weights, num_bins, binning)
+    confidence, _, weights, segments = assign_bins(confidence, nothing, weights, num_bins, binning)
 
     def sample(key):
         correct = jax.random.uniform(key, confidence.shape) < confidence
-        return calibration_error_of(fill_bins(confidence, correct, weights, index, num_bins), norm)
+        return calibration_error_of(fill_bins(confidence, correct, weights, segments, num_bins), norm)
 
     samples = jax.lax.map(sample, jax.random.split(key, num_samples), batch_size=chunk_size)
     return NoiseFloor(samples.mean(), samples.std(), jnp.quantile(samples, 0.95), samples)

@@ -1,7 +1,8 @@
 """Errors under common corruptions, relative to a baseline or not, and their means over the benchmark's categories.
 
-`errors` is a dictionary: corruption name -> error rates `[..., severities]`, in [0, 1]; leading axes (models, seeds)
-are kept. The benchmark is the fifteen `COMMON_CORRUPTIONS`; others count only when named in `corruptions=`.
+`errors` is a dictionary: corruption name -> error rates `[..., severities]`, in [0, 1] (percentages are refused, except
+under a transformation, which sees no values); leading axes (models, seeds) are kept. The benchmark is the fifteen
+`COMMON_CORRUPTIONS`; others count only when named in `corruptions=`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxprune.metrics._arguments import as_float
+from jaxprune.metrics._checked import checked, refuse_values
 
 CORRUPTION_CATEGORIES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -47,19 +49,22 @@ NUM_SEVERITIES = 5
 Errors = Mapping[str, ArrayLike]
 
 
-@jax.jit
+@checked()
 def corruption_error(error: ArrayLike, baseline_error: ArrayLike) -> Float[Array, "..."]:
     r"""Returns the error under one corruption relative to the baseline's, 1 where they are as robust.
 
     $$\frac{\sum_s E_s}{\sum_s E^{\mathrm{baseline}}_s}$$
 
     over the last axis, the same severities of both (Hendrycks & Dietterich 2019, Section 4.2). Raises `ValueError` when
-    the numbers of severities differ.
+    the numbers of severities differ, and, eagerly, for error rates outside [0, 1].
 
     >>> round(corruption_error(jnp.array([0.1, 0.3]), jnp.array([0.4, 0.4])).item(), 3)
     0.5
     """
-    error, baseline_error = _severities("error", error), _severities("baseline_error", baseline_error)
+    return _relative_error(_severities("error", error), _severities("baseline_error", baseline_error))
+
+
+def _relative_error(error: Float[Array, "..."], baseline_error: Float[Array, "..."]) -> Float[Array, "..."]:
     if error.shape[-1] != baseline_error.shape[-1]:
         raise ValueError(
             "error and baseline_error must hold the same severities in their last axis, got "
@@ -89,7 +94,7 @@ def mean_corruption_error(
     >>> round(mean_corruption_error(errors, baseline="alexnet").item(), 4)
     0.3234
     """
-    errors = _select("errors", errors, corruptions)
+    errors = _rates("errors", _select("errors", errors, corruptions))
     if baseline is None:
         return _mean([jnp.mean(_severities(name, error), axis=-1) for name, error in errors.items()])
     baseline = _baseline(baseline, errors, corruptions)
@@ -121,11 +126,12 @@ def relative_mean_corruption_error(
         baseline_clean_error = ALEXNET_IMAGENET_CLEAN_ERROR
     if baseline_clean_error is None:
         raise ValueError("baseline_clean_error is missing; only baseline='alexnet' brings its own")
-    errors = _select("errors", errors, corruptions)
+    errors = _rates("errors", _select("errors", errors, corruptions))
     baseline = _baseline(baseline, errors, corruptions)
+    _rates("clean errors", {"clean_error": clean_error, "baseline_clean_error": baseline_clean_error})
     rise = {name: rise_over_clean(errors[name], clean_error) for name in corruptions}
     baseline_rise = {name: rise_over_clean(baseline[name], baseline_clean_error) for name in corruptions}
-    return _mean([corruption_error(rise[name], baseline_rise[name]) for name in corruptions])
+    return _mean([_relative_error(rise[name], baseline_rise[name]) for name in corruptions])
 
 
 def category_means(
@@ -184,9 +190,19 @@ def _select(name: str, values: Errors, corruptions: tuple[str, ...]) -> dict[str
     return {corruption: values[corruption] for corruption in corruptions}
 
 
+def _rates(name: str, rates: Errors) -> Errors:
+    """Returns the rates; raises `ValueError` with the corruption's name for what is no error rate."""
+    for corruption, values in rates.items():
+        try:
+            refuse_values({"error": values})
+        except ValueError as error:
+            raise ValueError(f"{name} of {corruption}: {error}") from None
+    return rates
+
+
 def _baseline(baseline: Errors | str, errors: Errors, corruptions: tuple[str, ...]) -> dict[str, ArrayLike]:
     if not isinstance(baseline, str):
-        return _select("baseline", baseline, corruptions)
+        return _rates("baseline", _select("baseline", baseline, corruptions))
     if baseline != "alexnet":
         raise ValueError(f"baseline must be a dictionary of errors, 'alexnet' or None, got {baseline!r}")
     for name, error in errors.items():

@@ -1,6 +1,5 @@
 """The scores that are means over examples, streamed."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,6 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxprune.metrics._arguments import Scalar, as_weights
+from jaxprune.metrics._checked import checked
+from jaxprune.metrics._operators import check_alike, merge_sum, refuse_product
 from jaxprune.metrics._rows import where_defined
 from jaxprune.metrics._sums import Pair, add, exactly, psum, total, weighted
 from jaxprune.metrics.examples import ExampleStatistics, example_statistics
@@ -35,14 +36,14 @@ class ScoreSums(NamedTuple):
         zero = jnp.zeros(())
         return cls(*len(cls._fields) * [Pair(zero, zero)])
 
-    @partial(jax.jit, static_argnames="from_logits")
+    @checked(static_argnames="from_logits")
     def update(
         self, outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool = False, weights: ArrayLike | None = None
     ) -> "ScoreSums":
         """Returns the sums with a batch added; rows of weight 0 (padding) do not count."""
         return self.update_examples(example_statistics(outputs, labels, from_logits=from_logits), weights=weights)
 
-    @jax.jit
+    @checked()
     def update_examples(self, statistics: ExampleStatistics, *, weights: ArrayLike | None = None) -> "ScoreSums":
         """Returns the sums with the statistics of a batch added."""
         confidence, _, correct, log_losses, squared_losses = statistics
@@ -56,8 +57,12 @@ class ScoreSums(NamedTuple):
 
     @jax.jit
     def merge(self, other: "ScoreSums") -> "ScoreSums":
-        """Returns the sums of both."""
+        """Returns the sums of both, as `+` does."""
+        check_alike(self, other)
         return ScoreSums(*map(add, self, other))
+
+    __add__ = __radd__ = merge_sum
+    __mul__ = __rmul__ = refuse_product
 
     def psum(self, axis_name: str | tuple[str, ...]) -> "ScoreSums":
         """Returns the sums of all devices of the mapped axis, on each of them."""

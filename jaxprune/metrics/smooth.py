@@ -5,7 +5,6 @@ residuals by exp(-(k pi sigma)^2 / 2). So the residuals are spread once on a fin
 bandwidth tried costs one short Fourier transform, however many examples there are.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxprune.metrics._arguments import Outcomes, PerExample, Scalar, as_outcomes, as_per_example, as_weights
+from jaxprune.metrics._checked import checked
+from jaxprune.metrics._operators import check_alike, merge_sum, refuse_product
 from jaxprune.metrics._rows import top_label_arguments
 from jaxprune.metrics._sums import Pair, add, psum, segment_sum, total, weighted
 
@@ -40,14 +41,14 @@ class SmoothCalibrationGrid(NamedTuple):
         zeros, zero = jnp.zeros(GRID_CELLS + 1), jnp.zeros(())
         return cls(Pair(zeros, zeros), Pair(zero, zero))
 
-    @partial(jax.jit, static_argnames="from_logits")
+    @checked(static_argnames="from_logits")
     def update(
         self, outputs: ArrayLike, labels: ArrayLike, *, from_logits: bool = False, weights: ArrayLike | None = None
     ) -> "SmoothCalibrationGrid":
         """Returns the grid with a batch added; rows of weight 0 (padding) do not count."""
         return self.merge(_spread(*top_label_arguments(outputs, labels, weights, from_logits)))
 
-    @jax.jit
+    @checked()
     def update_examples(
         self, confidence: ArrayLike, correct: ArrayLike, *, weights: ArrayLike | None = None
     ) -> "SmoothCalibrationGrid":
@@ -58,16 +59,23 @@ class SmoothCalibrationGrid(NamedTuple):
 
     @jax.jit
     def merge(self, other: "SmoothCalibrationGrid") -> "SmoothCalibrationGrid":
-        """Returns the grid of both."""
+        """Returns the grid of both, as `+` does."""
+        check_alike(self, other)
         return SmoothCalibrationGrid(add(self.residual, other.residual), add(self.weight, other.weight))
+
+    __add__ = __radd__ = merge_sum
+    __mul__ = __rmul__ = refuse_product
 
     def psum(self, axis_name: str | tuple[str, ...]) -> "SmoothCalibrationGrid":
         """Returns the grid of all devices of the mapped axis, on each of them."""
         return SmoothCalibrationGrid(psum(self.residual, axis_name), psum(self.weight, axis_name))
 
-    @jax.jit
+    @checked()
     def compute(self, *, bandwidth: ArrayLike | None = None) -> Scalar:
-        """Returns the smooth calibration error of what the grid holds, NaN when it is empty."""
+        """Returns the smooth calibration error of what the grid holds, NaN when it is empty.
+
+        Raises `ValueError` for a bandwidth that is not positive and finite (under a transformation it cannot see it).
+        """
         coefficients = _cosine_coefficients(self.residual.value / self.weight.value)
         if bandwidth is not None:
             return _smoothed_norm(coefficients, jnp.asarray(bandwidth, jnp.float32))
@@ -84,7 +92,7 @@ class SmoothCalibrationGrid(NamedTuple):
         return _smoothed_norm(coefficients, high)
 
 
-@partial(jax.jit, static_argnames="from_logits")
+@checked(static_argnames="from_logits")
 def smooth_calibration_error(
     outputs: ArrayLike,
     labels: ArrayLike,
@@ -99,8 +107,9 @@ def smooth_calibration_error(
     (\mathrm{correct}_i - \mathrm{conf}_i) \right| dt$$
 
     with the Gaussian kernel of standard deviation sigma reflected at 0 and 1, at the `bandwidth` given, or by default
-    where smECE_sigma = sigma (Blasiok & Nakkiran 2023, Definition 9). Confidences are spread on 4096 cells; the
-    reference implementation uses coarser ones and stops earlier, which moves its fourth digit.
+    where smECE_sigma = sigma (Blasiok & Nakkiran 2023, Definition 9). Raises `ValueError` for a bandwidth that is not
+    positive and finite (under a transformation it cannot see it). Elsewhere: the authors' relplot spreads the
+    confidences on a coarser grid than these 4096 cells and stops earlier, which moves its fourth digit.
 
     >>> probs, labels = jnp.array([[0.75, 0.25], [0.5, 0.5]]), jnp.array([0, 1])
     >>> round(smooth_calibration_error(probs, labels).item(), 3)

@@ -186,36 +186,3 @@ def _interval(
     tail = 0.5 + LEVEL / 2
     reach = float(special.stdtrit(freedom, tail) if math.isfinite(freedom) else special.ndtri(tail)) * error
     return IntervalEstimate(value, centre - reach, centre + reach, centre, error, freedom, num_seeds, has_images)
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns the two-sided p-value of McNemar's exact test: are the images that only one has right split evenly?"""
-    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
-    return float(min(1.0, 2 * special.bdtr(min(gained, lost), gained + lost, 0.5))) if gained + lost else 1.0
-
-
-def wilson_interval(p: float, n: float) -> tuple[float, float]:
-    """Returns the ends of Wilson's 95 % score interval of an accuracy `p` of `n` images (Wilson 1927).
-
-    >>> [round(end, 4) for end in wilson_interval(0.95, 100)]
-    [0.8882, 0.9785]
-    """
-    z = special.ndtri(0.5 + LEVEL / 2)
-    centre, radius = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return float((centre - radius) / (1 + z**2 / n)), float((centre + radius) / (1 + z**2 / n))
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Returns p-values corrected for their number (Holm 1979); NaN, a comparison not made, stays and does not count.
-
-    The same as `metrics.adjust_p_values`, which would start JAX for a page of text.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, float("nan"), 0.03])]
-    [0.03, 0.06, nan, 0.06]
-    """
-    p_values = np.asarray(p_values, np.float64)
-    known = np.flatnonzero(~np.isnan(p_values))
-    order = known[np.argsort(p_values[known], kind="stable")]
-    out = p_values.copy()
-    out[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)))
-    return out.tolist()

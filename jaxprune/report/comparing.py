@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
+from jaxprune import metrics
 from jaxprune.report import bootstrap, outputs
 from jaxprune.report.outputs import NUM_BINS, Outputs
 
@@ -70,7 +71,7 @@ def compare(
         resamples = bootstrap.resample(len(pair[0].labels), seed=seed, num_resamples=num_resamples)
         measured = {each: _measured(pair, each, resamples) for each in MEASURES}
         for measure, (values, resampled) in measured.items():
-            p_value = bootstrap.mcnemar(pair[0].correct, pair[1].correct) if measure == ACCURACY else None
+            p_value = metrics.mcnemar_test(pair[1].correct, pair[0].correct).p_value if measure == ACCURACY else None
             found.append(_difference(name, measure, values, resampled, len(pair[0].labels), p_value))
         if not name.startswith("clean"):
             of_corrupted.append((measured, len(pair[0].labels)))
@@ -80,7 +81,7 @@ def compare(
             # Those of one size share their resamples.
             parts = zip(*(measured[measure] for measured, _ in of_corrupted), strict=True)
             found.append(_difference(CORRUPTED_MEAN, measure, *(np.mean(part, axis=0) for part in parts), smallest))
-    adjusted = bootstrap.holm([each.p_value for each in found])
+    adjusted = metrics.adjust_p_values([each.p_value for each in found]).tolist()
     return [each._replace(p_value=p) for each, p in zip(found, adjusted, strict=True)]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from jaxprune import names
+from jaxprune import metrics, names
 from jaxprune.report import aggregates, bootstrap, drawing, formatting, heat_maps
 from jaxprune.report.bootstrap import IntervalEstimate
 from jaxprune.report.drawing import TO_PERCENT, Mark, Panel, Plot
@@ -195,7 +195,7 @@ def _draw_reliability(axes: Axes, *, lines: dict[Variant, np.ndarray]) -> None:
         is_dense, marks = variant.is_dense, []
         name = names.DENSE if is_dense else f"{formatting.sparsity(variant.sparsity)} sparse"
         for n, accuracy, x in zip(count, correct / count, TO_PERCENT * confidence / count, strict=True):
-            low, high = bootstrap.wilson_interval(accuracy, n)
+            low, high = map(float, metrics.wilson_interval(accuracy * n, n))
             x += CONFIDENCE_OFFSET * (index - 1)
             text = f"{name}: confidence {x:.1f} %, accuracy {formatting.percent(accuracy)}, {n:,.0f} images"
             marks.append(Mark(x, bootstrap.NO_ESTIMATE._replace(value=accuracy, low=low, high=high), text))

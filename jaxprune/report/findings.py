@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from jaxprune import names
+from jaxprune import metrics, names
 from jaxprune.report import aggregates, bootstrap, formatting
 from jaxprune.report.bootstrap import ABOVE, BELOW, IntervalEstimate
 from jaxprune.report.formatting import PERCENT, POINTS, RISE
@@ -199,7 +199,7 @@ def _not_exclusive(arm: ArmResults, dense: Variant, method: str, variants: Seque
     robustness = _differences(arm, "corrupted accuracy", variants, dense, ABOVE, -MARGIN)
     pairs = list(zip(calibration, robustness, strict=True))
     # Both must hold at one sparsity: the pair has the larger p-value, and Holm counts the pairs.
-    joint = bootstrap.holm([float(np.max([each.p_value for each in pair])) for pair in pairs])
+    joint = metrics.adjust_p_values([np.max([each.p_value for each in pair]) for pair in pairs]).tolist()
     pairs = [tuple(each._replace(p_value=p) for each in pair) for pair, p in zip(pairs, joint, strict=True)]
     kept = [pair for pair in pairs if pair[0].holds]
     shown = kept[-1] if kept else pairs[int(np.nanargmin([*joint, 2.0])) % len(pairs)]

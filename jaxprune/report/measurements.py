@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxprune import names
+from jaxprune import metrics, names
 from jaxprune.report import aggregates, bootstrap, outputs
 from jaxprune.report.bootstrap import IntervalEstimate, Statistic
-from jaxprune.report.exemplars import exemplars_by_interest, modal_prediction
 
 ACCURACY, ECE = "accuracy", "ece_equal_width_10"
 MEASURES = (ACCURACY, ECE)
@@ -88,7 +87,7 @@ class ArmResults:
                 variant = Variant(row["method"], row["stage"], row["sparsity"])
                 values, bins = {measure: row[measure] for measure in MEASURES}, None
                 if kept is not None:
-                    bins = _bin_sums(kept)
+                    bins = metrics.calibration_bin_sums(kept.confidence, kept.correct, num_bins=outputs.NUM_BINS)
                     if test_set == CLEAN_SET:
                         self.clean_outputs[variant, row["seed"]] = kept
                 self.measurements[variant, row["seed"], test_set] = Measurement(values, row["n"], resampled, bins)
@@ -247,11 +246,6 @@ class ArmResults:
         return [None if each is None else dict(zip(MEASURES, next(measured), strict=True)) for each in found]
 
 
-def _bin_sums(found: outputs.Outputs) -> np.ndarray:
-    weights = (None, found.correct.astype(np.float64), found.confidence.astype(np.float64))
-    return np.stack([np.bincount(found.bins, weights=each, minlength=outputs.NUM_BINS) for each in weights])
-
-
 def _variance_of_counts(statistic: Statistic, accuracies: np.ndarray, sizes: np.ndarray) -> float:
     """Returns the variance over images of a statistic of accuracies whose images are not known.
 
@@ -293,7 +287,7 @@ def class_changes(arm: ArmResults) -> list[ClassChange]:
             found = bootstrap.interval_estimate(bootstrap.difference, accuracy.mean(axis=-1).T, image_variance=variance)
             p_value = found.p_value(0.0, claim=bootstrap.APART)
             out.append(ClassChange(variant, int(label), change.size, found, p_value))
-    adjusted = bootstrap.holm([each.p_value for each in out])
+    adjusted = metrics.adjust_p_values([each.p_value for each in out]).tolist()
     return [each._replace(p_value=p) for each, p in zip(out, adjusted, strict=True)]
 
 
@@ -316,14 +310,17 @@ def arm_exemplars(arm: ArmResults) -> list[Exemplars]:
     """Returns the pruning-identified exemplars of every pruned variant of the main stage with outputs."""
     out = []
     for variant, dense, pruned in _with_outputs(arm):
-        predictions = [[each.prediction for each in networks] for networks in (dense, pruned)]
-        index = exemplars_by_interest(*predictions, dense[0].labels)
-        before, after = (modal_prediction(each)[index] for each in predictions)
-        is_exemplar = np.isin(np.arange(len(dense[0].labels)), index)
+        labels = dense[0].labels
+        populations = [np.stack([each.prediction for each in networks]) for networks in (dense, pruned)]
+        before, after = map(metrics.modal_prediction, populations)
+        is_exemplar = metrics.pruning_identified_exemplars(*populations[::-1])
+        index = np.flatnonzero(is_exemplar)
+        index = index[np.argsort(before[index] != labels[index], kind="stable")]
         correct = np.mean([each.correct for each in dense], axis=0)
         means = [float(correct[part].mean()) if part.any() else float("nan") for part in (is_exemplar, ~is_exemplar)]
-        labels = dense[0].labels[index]
-        out.append(Exemplars(variant, index, len(is_exemplar), labels, before, after, *means, len(dense)))
+        out.append(
+            Exemplars(variant, index, len(labels), *(x[index] for x in (labels, before, after)), *means, len(dense))
+        )
     return out
 
 

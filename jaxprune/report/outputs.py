@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
+from jaxprune import metrics
 from jaxprune.files import npz
 
 FOLDER = "examples"
-# The number of equal-width bins of the calibration error, and their inner edges as float32 confidences meet them.
-NUM_BINS = 10
-EDGES = np.arange(1, NUM_BINS, dtype=np.float32) / np.float32(NUM_BINS)
+NUM_BINS = 10  # of the calibration error, of equal width
 
 
 class Outputs(NamedTuple):
@@ -42,7 +41,7 @@ class Outputs(NamedTuple):
     @property
     def bins(self) -> np.ndarray:
         """The equal-width bin of each confidence, closed on the left, the last one on both sides."""
-        return np.searchsorted(EDGES, self.confidence.astype(np.float32), side="right")
+        return metrics.equal_width_bins(self.confidence.astype(np.float32), num_bins=NUM_BINS)
 
 
 def network_name(row: Mapping[str, Any]) -> str:

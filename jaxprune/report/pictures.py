@@ -14,7 +14,8 @@
 
 import base64
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,6 @@ from etils import epath
 
 from jaxprune import names
 from jaxprune.files import npz
-from jaxprune.report import exemplars
 
 FILE = "images.npz"
 _DIMENSIONS = {"index": 1, "images": 4, "class_names": 1, "gallery_index": 1, "gallery_sets": 1, "gallery_images": 5}
@@ -68,19 +68,15 @@ def wanted(run_dir: epath.PathLike) -> dict[str, Any]:
     had right. Empty where the run kept no outputs per image.
     """
     from jaxprune.report import aggregates, rows
-    from jaxprune.report.measurements import ArmResults
+    from jaxprune.report.measurements import ArmResults, arm_exemplars
 
     table = aggregates.results(rows.read(epath.Path(run_dir)))
     groups = []
     for of_arm in aggregates.arms(table):
         arm = ArmResults(of_arm[of_arm["corruption"] == names.CLEAN], run_dir, num_resamples=1)
-        for variants in arm.pruned().values():
-            pairs = (arm.paired_outputs(variant) for variant in reversed(variants))
-            dense, pruned = next((pair for pair in pairs if pair[0]), ((), ()))
-            if dense:
-                predictions = ([each.prediction for each in networks] for networks in (dense, pruned))
-                groups.append(exemplars.exemplars_by_interest(*predictions, dense[0].labels))
-    index = exemplars.in_turn(groups)
+        most_pruned = {each.variant.method: each.index for each in arm_exemplars(arm)}
+        groups.extend(most_pruned.values())
+    index = in_turn(groups)
     worst = table["severity"].max()
     corruptions = sorted(set(table.loc[table["severity"] == worst, "corruption"]) - {names.CLEAN})
     step = max(1, -(-len(corruptions) // (GALLERY_SETS - 1)))
@@ -89,6 +85,17 @@ def wanted(run_dir: epath.PathLike) -> dict[str, Any]:
         "gallery_index": index[:GALLERY_IMAGES],
         "gallery_sets": [f"{names.CLEAN}-0", *(f"{name}-{worst}" for name in corruptions[::step])],
     }
+
+
+def in_turn(groups: Iterable[Sequence[int]]) -> list[int]:
+    """Returns the members of several groups, one of each in turn, each once.
+
+    >>> in_turn([[3, 1], [5], [1, 4]])
+    [3, 5, 1, 4]
+    """
+    missing = object()
+    turns = itertools.zip_longest(*groups, fillvalue=missing)
+    return list(dict.fromkeys(int(each) for turn in turns for each in turn if each is not missing))
 
 
 def data_uri(image: np.ndarray) -> str:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxprune.report import bootstrap, formatting
+from jaxprune import metrics
+from jaxprune.report import formatting
 from jaxprune.report.bootstrap import ABOVE, BELOW, SIGNIFICANCE, IntervalEstimate
 from jaxprune.report.formatting import POINTS
 
@@ -101,7 +102,7 @@ def comparison(
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Returns the comparisons with the p-values that Holm's method gives for their number."""
-    adjusted = bootstrap.holm([each.p_value for each in comparisons])
+    adjusted = metrics.adjust_p_values([each.p_value for each in comparisons]).tolist()
     return [each._replace(p_value=p) for each, p in zip(comparisons, adjusted, strict=True)]
 
 

@@ -27,18 +27,30 @@ def bins(confidence, num_bins, binning):
     return [np.flatnonzero((confidence >= edges[k]) & (confidence < edges[k + 1])) for k in range(num_bins)]
 
 
+def share_ties(confidence, weights, correct):
+    """Returns weights and correctness in which equal confidences have equal parts of their sums."""
+    shared_weights, shared_correct = weights.copy(), correct.copy()
+    for level in np.unique(confidence):
+        equals = confidence == level
+        shared_weights[equals] = weights[equals].mean()
+        shared_correct[equals] = np.average(correct[equals], weights=weights[equals])
+    return shared_weights, shared_correct
+
+
 def calibration_error(confidence, correct, weights=None, num_bins=15, binning="equal_width", norm="l1"):
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
     weights = np.ones(len(confidence)) if weights is None else np.asarray(weights, np.float64)
     confidence, correct, weights = (x[weights != 0] for x in (confidence, correct, weights))
+    if binning == "equal_mass":
+        weights, correct = share_ties(confidence, weights, correct)
     masses, gaps = [], []
     for rows in bins(confidence, num_bins, binning):
         if len(rows):
             masses.append(weights[rows].sum())
             gaps.append(abs((weights * (correct - confidence))[rows].sum()) / masses[-1])
     masses, gaps = np.array(masses), np.array(gaps)
-    if norm == "max":
-        return gaps.max()
+    if norm in ("max", "average"):
+        return gaps.max() if norm == "max" else gaps.mean()
     power = {"l1": 1, "l2": 2}[norm]
     return ((masses * gaps**power).sum() / masses.sum()) ** (1 / power)
 
@@ -73,15 +85,30 @@ def brier_score(probs, labels, weights=None):
     return mean(((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1), weights)
 
 
+def top_label_brier_score(probs, labels, weights=None):
+    confidence, correct = top_label(probs, labels)
+    return mean((confidence - correct) ** 2, weights)
+
+
+def average_calibration_error(probs, labels, weights=None, **options):
+    return expected_calibration_error(probs, labels, weights, norm="average", **options)
+
+
 def maximum_calibration_error(probs, labels, weights=None, **options):
     return expected_calibration_error(probs, labels, weights, norm="max", **options)
 
 
 def per_bin(probs, labels, weights, num_bins, binning):
     """Yields (mass, count, confidence, accuracy) of the non-empty bins."""
-    confidence, correct = top_label(probs, labels)
+    yield from per_bin_of(*top_label(probs, labels), weights, num_bins, binning)
+
+
+def per_bin_of(confidence, correct, weights, num_bins, binning):
+    confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
     weights = np.ones(len(confidence)) if weights is None else np.asarray(weights, np.float64)
     confidence, correct, weights = (x[weights != 0] for x in (confidence, correct, weights))
+    if binning == "equal_mass":
+        weights, correct = share_ties(confidence, weights, correct)
     for rows in bins(confidence, num_bins, binning):
         if len(rows):
             mass = weights[rows] / weights.sum()
@@ -89,13 +116,23 @@ def per_bin(probs, labels, weights, num_bins, binning):
             yield mass.sum(), len(rows), share @ confidence[rows], share @ correct[rows]
 
 
-def debiased_calibration_error(probs, labels, weights=None, num_bins=15, binning="equal_mass"):
-    square = sum(
+def debiased_square(confidence, correct, weights, num_bins, binning):
+    return sum(
         mass * ((acc - conf) ** 2 - acc * (1 - acc) / (count - 1))
-        for mass, count, conf, acc in per_bin(probs, labels, weights, num_bins, binning)
+        for mass, count, conf, acc in per_bin_of(confidence, correct, weights, num_bins, binning)
         if count > 1
     )
-    return max(square, 0) ** 0.5
+
+
+def debiased_calibration_error(probs, labels, weights=None, num_bins=15, binning="equal_mass"):
+    return max(debiased_square(*top_label(probs, labels), weights, num_bins, binning), 0) ** 0.5
+
+
+def debiased_classwise_calibration_error(probs, labels, weights=None, num_bins=15, binning="equal_mass"):
+    squares = [
+        debiased_square(probs[:, k], np.asarray(labels) == k, weights, num_bins, binning) for k in range(probs.shape[1])
+    ]
+    return max(np.mean(squares), 0) ** 0.5
 
 
 def overconfidence_error(probs, labels, weights=None, num_bins=15, binning="equal_width"):
@@ -125,6 +162,8 @@ def classwise_calibration_error(probs, labels, weights=None, threshold=0.0, **op
         if kept.any():
             w = None if weights is None else np.asarray(weights)[kept]
             errors.append(calibration_error(probs[kept, k], np.asarray(labels)[kept] == k, w, **options))
+    if options.get("norm") == "l2":
+        return np.mean(np.square(errors)) ** 0.5
     return np.mean(errors)
 
 
@@ -142,9 +181,7 @@ def area_under_risk_coverage(probs, labels, weights=None):
     confidence, wrong, weights = (x[weights != 0] for x in (confidence, 1 - correct, weights))
     order = np.argsort(-confidence, kind="stable")
     confidence, wrong, weights = confidence[order], wrong[order], weights[order]
-    for level in np.unique(confidence):  # the expectation over the orders of equals
-        equals = confidence == level
-        wrong[equals] = np.average(wrong[equals], weights=weights[equals])
+    weights, wrong = share_ties(confidence, weights, wrong)
     return np.average(np.cumsum(weights * wrong) / np.cumsum(weights), weights=weights)
 
 
@@ -168,6 +205,15 @@ def smooth_calibration_error(probs, labels, weights=None, bandwidth=None):
     return smoothed_norm(confidence, residual, bandwidth)
 
 
+def in_sixteenths(probs):
+    """Returns positive multiples of 1/16 near the probabilities, which sum to 1 too (the largest remainders go up)."""
+    classes = probs.shape[1]
+    units = probs.astype(np.float64) * (16 - classes)
+    missing = 16 - classes - np.floor(units).sum(axis=1)
+    rank = np.argsort(np.argsort(np.floor(units) - units, axis=1, kind="stable"), axis=1)
+    return ((np.floor(units) + (rank < missing[:, None]) + 1) / 16).astype(np.float32)
+
+
 def problem(seed, size=60, classes=5, sharpness=2.0):
     """Returns float32 logits, float32 probabilities, labels that follow them loosely, and weights with some zeros.
 
@@ -178,7 +224,7 @@ def problem(seed, size=60, classes=5, sharpness=2.0):
     probs = softmax(logits).astype(np.float32)
     labels = np.where(rng.random(size) < 0.6, probs.argmax(axis=1), rng.integers(0, classes, size)).astype(np.int32)
     if seed % 2:
-        probs = (np.round(probs * 14) + 1).astype(np.float32) / 16
+        probs = in_sixteenths(probs)
     mask = (rng.random(size) < 0.8).astype(np.float32)
     mask[0] = 1
     weights = (mask * rng.random(size)).astype(np.float32)

@@ -1,5 +1,7 @@
 """Accumulators: identity, merge, chunks, and eight devices under pmap, shard_map, vmap and jit."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -141,6 +143,63 @@ def test_nan_in_gives_nan_out(oracles, name):
     assert np.isnan(values(broken.merge(filled(oracles, name, 0)))).all()
 
 
+@NAMES
+def test_plus_is_merge(oracles, name):
+    a, b = filled(oracles, name, 0), filled(oracles, name, 1)
+    assert_close(a + b, a.merge(b))
+    assert_close(sum([a, b]), a.merge(b))
+    assert_close(jax.jit(lambda x, y: x + y)(a, b), a.merge(b))
+    other = metrics.ScoreSums.empty() if name != "scores" else metrics.SmoothCalibrationGrid.empty()
+    for first, second in ((a, other), (a, (1, 2)), ((1, 2), a), (a, 1)):
+        with pytest.raises(TypeError, match="only accumulators of one type can be merged or added"):
+            operator.add(first, second)
+    with pytest.raises(TypeError, match="only accumulators of one type can be merged or added"):
+        a.merge(other)
+    for multiply in (lambda: a * 2, lambda: 2 * a):
+        with pytest.raises(TypeError, match="cannot be multiplied by int; .* give weights to update"):
+            multiply()
+
+
+def test_results_are_not_added_or_multiplied(oracles):
+    case = oracles.problem(0)
+    results = (
+        metrics.example_statistics(case.probs, case.labels),
+        metrics.reliability_diagram(case.probs, case.labels),
+        metrics.brier_decomposition(case.probs, case.labels),
+        metrics.risk_coverage(case.probs, case.labels),
+    )
+    for result in results:
+        for combine in (lambda r: r + r, lambda r: r * 2, lambda r: 2 * r):
+            with pytest.raises(TypeError, match="is a result and cannot be added to or multiplied by"):
+                combine(result)
+
+
+def test_a_full_count_says_so_and_does_not_wrap():
+    bins = metrics.CalibrationBins.empty(num_bins=2).update_examples(np.array([0.2, 0.8], np.float32), np.ones(2, bool))
+    for _ in range(30):
+        bins = bins.merge(bins)
+    one = metrics.CalibrationBins.empty(num_bins=2).update_examples(np.array([0.2], np.float32), np.ones(1, bool))
+    nearly = bins.merge(bins._replace(count=bins.count - 2))
+    assert nearly.count.tolist() == [2**31 - 2] * 2
+    assert np.isfinite(nearly.compute())
+    for full in (nearly.merge(one), nearly.merge(one).merge(one), bins.merge(bins), bins.merge(bins).merge(bins)):
+        assert full.count[0] == 2**31 - 1
+        with pytest.raises(OverflowError, match="a bin holds 2147483647 examples or more"):
+            full.compute()
+        with pytest.raises(OverflowError, match="a bin holds"):
+            metrics.reliability_of(full)
+        with pytest.raises(OverflowError, match="a bin holds"):
+            metrics.ClasswiseCalibrationBins(jax.tree.map(lambda x: x[None], full)).compute()
+        assert np.isnan(jax.jit(lambda b: b.compute())(full)), "a trace cannot raise"
+
+
+def test_a_sum_over_devices_does_not_wrap():
+    bins = metrics.CalibrationBins.empty(num_bins=2)
+    stacked = jax.tree.map(lambda x: jnp.stack([x] * 8), bins._replace(count=jnp.array([2**28 - 1, 2**28])))
+    summed = jax.pmap(lambda b: b.psum("batch"), axis_name="batch")(stacked)
+    assert summed.count[0].tolist() == [2**31 - 8, 2**31 - 1]
+
+
 def test_counts_do_not_stall_where_float32_does():
     bins = metrics.CalibrationBins.empty(num_bins=1).update_examples(np.full(4, 0.5, np.float32), np.ones(4, bool))
     for _ in range(23):
@@ -152,6 +211,7 @@ def test_counts_do_not_stall_where_float32_does():
     assert float(one_more.correct.high[0]) + float(one_more.correct.low[0]) == 2**25 + 1
 
 
+@pytest.mark.filterwarnings("ignore:the temperature stopped")
 @pytest.mark.parametrize(
     "metric",
     [

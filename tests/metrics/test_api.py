@@ -1,6 +1,8 @@
 """Every export is documented with an example, and the whole report compiles in seconds."""
 
 import inspect
+import subprocess
+import sys
 import time
 
 import jax
@@ -20,6 +22,7 @@ RESULTS = {
     "Bootstrap",
     "BrierDecomposition",
     "ExampleStatistics",
+    "McNemarTest",
     "NoiseFloor",
     "ReliabilityDiagram",
     "RiskCoverage",
@@ -34,7 +37,23 @@ def test_every_export_is_documented_with_an_example(name):
     assert name in RESULTS or ">>>" in documentation
 
 
+def test_what_runs_on_the_host_starts_no_jax():
+    code = """
+import sys
+from jaxprune import metrics
+metrics.wilson_interval(5, 10), metrics.adjust_p_values([0.1]), metrics.modal_prediction([[0, 1]])
+metrics.pruning_identified_exemplars([[0, 1]], [[1, 1]]), metrics.mcnemar_test([True], [False])
+metrics.calibration_bin_sums([0.5], [True]), metrics.equal_width_bins([0.5])
+assert not {"jax", "flax", "optax", "matplotlib"} & sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_exports_are_what_the_package_offers():
+    with pytest.raises(AttributeError, match="module 'jaxprune.metrics' has no attribute 'nothing'"):
+        _ = metrics.nothing
+    assert dir(metrics) == metrics.__all__
     assert len(metrics.__all__) == len(set(metrics.__all__))
     assert all(hasattr(metrics, name) for name in metrics.__all__)
 
@@ -64,10 +83,12 @@ def test_the_report_agrees_with_the_oracles(oracles):
             "negative_log_likelihood",
             "signed_calibration_gap",
             "smooth_calibration_error",
+            "top_label_brier_score",
         )
     }
     expected |= {
         "adaptive_equal_mass_6": oracles.adaptive_calibration_error(*arguments, num_bins=6),
+        "debiased_classwise_equal_mass_6": oracles.debiased_classwise_calibration_error(*arguments, num_bins=6),
         "classwise_equal_width_6": oracles.classwise_calibration_error(*arguments, num_bins=6),
         "mean_confidence": oracles.mean(confidence, case.weights),
     }
@@ -76,6 +97,7 @@ def test_the_report_agrees_with_the_oracles(oracles):
         expected |= {
             f"ece_{binning}_6": oracles.expected_calibration_error(*arguments, **options),
             f"ece_l2_{binning}_6": oracles.expected_calibration_error(*arguments, norm="l2", **options),
+            f"ece_average_{binning}_6": oracles.average_calibration_error(*arguments, **options),
             f"ece_max_{binning}_6": oracles.maximum_calibration_error(*arguments, **options),
             f"debiased_{binning}_6": oracles.debiased_calibration_error(*arguments, **options),
             f"overconfidence_{binning}_6": oracles.overconfidence_error(*arguments, **options),

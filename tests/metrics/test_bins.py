@@ -1,12 +1,14 @@
 """Which bin a confidence falls in, and what the bins of a diagram and of the Brier score hold."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxprune import metrics
-from jaxprune.metrics.binning import equal_mass_index, equal_width_index
+from jaxprune.metrics._segments import equal_mass_index
 
 
 @pytest.mark.parametrize("num_bins", [1, 2, 3, 7, 10, 15, 30, 49, 64, 100, 1000])
@@ -14,9 +16,29 @@ def test_a_confidence_equal_to_an_edge_is_right_of_it(num_bins):
     k = np.arange(num_bins + 1)
     edges = (k / num_bins).astype(np.float32)
     below = np.nextafter(edges, np.float32(-1))
-    index = jax.jit(equal_width_index, static_argnums=1)
-    np.testing.assert_array_equal(index(edges, num_bins), np.minimum(k, num_bins - 1))
-    np.testing.assert_array_equal(index(below, num_bins), np.maximum(k - 1, 0))
+    for place in (jnp.asarray, np.asarray):
+        index = partial(metrics.equal_width_bins, num_bins=num_bins)
+        np.testing.assert_array_equal(index(place(edges)), np.minimum(k, num_bins - 1))
+        np.testing.assert_array_equal(index(place(below)), np.maximum(k - 1, 0))
+    np.testing.assert_array_equal(jax.jit(index)(edges), np.minimum(k, num_bins - 1))
+
+
+def test_sums_on_the_host_are_those_of_the_device(oracles):
+    case = oracles.problem(31)
+    confidence, correct = case.probs.max(axis=1), case.probs.argmax(axis=1) == case.labels
+    sums = metrics.calibration_bin_sums(confidence, correct, num_bins=6)
+    assert sums.dtype == np.float64
+    bins = metrics.CalibrationBins.empty(num_bins=6).update_examples(confidence, correct)
+    for mine, theirs in zip(sums, (bins.count, bins.correct.value, bins.confidence.value), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    error = np.abs(sums[1] - sums[2]).sum() / sums[0].sum()
+    assert abs(error - oracles.calibration_error(confidence, correct, num_bins=6)) < 1e-12
+    with pytest.raises(ValueError, match=r"one shape \[batch\], got \[60\] and \[2\]"):
+        metrics.calibration_bin_sums(confidence, correct[:2])
+    with pytest.raises(ValueError, match="confidences outside"):
+        metrics.calibration_bin_sums(2 * confidence, correct)
+    with pytest.raises(TypeError, match="confidence must be floating point numbers, got dtype int64"):
+        metrics.equal_width_bins(case.labels.astype(int))
 
 
 @pytest.mark.parametrize("size", [0, 1, 4, 15, 16, 29, 31])

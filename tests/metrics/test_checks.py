@@ -27,7 +27,8 @@ def test_rows_of_weight_zero_may_hold_anything(oracles):
         (lambda c: c.probs.__setitem__(slice(5, 7), 0.5), r"2 of 60 rows .* do not sum to 1 \(first: row 5"),
         (lambda c: c.labels.__setitem__(2, 5), r"labels outside 0 \.\.\. 4 \(first: row 2, label 5\); count classes"),
         (lambda c: c.labels.__setitem__(2, -1), r"labels outside 0 \.\.\. 4"),
-        (lambda c: c.weights.__setitem__(9, -1), r"negative or undefined weights \(first: row 9"),
+        (lambda c: c.weights.__setitem__(9, -1), r"negative weights \(first: row 9"),
+        (lambda c: c.weights.__setitem__(9, np.nan), r"undefined weights \(first: row 9, nan\)"),
         (lambda c: c.probs.__setitem__(slice(None), c.logits), r"outside \[0, 1\].*pass from_logits=True"),
     ],
 )

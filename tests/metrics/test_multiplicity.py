@@ -1,5 +1,6 @@
 """Corrections for many comparisons against SciPy and the textbook definitions."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,13 +21,18 @@ def holm(p):
 @pytest.mark.parametrize("seed", range(5))
 def test_adjusted_p_values_match_the_definitions(seed):
     rng = np.random.default_rng(seed)
-    p = (rng.random(12) ** 3).round(2).astype(np.float32).astype(float)
-    np.testing.assert_allclose(metrics.adjust_p_values(jnp.asarray(p), method="holm"), holm(p), atol=1e-6)
-    np.testing.assert_allclose(
-        metrics.adjust_p_values(jnp.asarray(p), method="benjamini_hochberg"),
-        scipy.stats.false_discovery_control(p),
-        atol=1e-6,
-    )
+    p = (rng.random(12) ** 3).round(2)
+    for method, expected in (("holm", holm(p)), ("benjamini_hochberg", scipy.stats.false_discovery_control(p))):
+        np.testing.assert_allclose(metrics.adjust_p_values(p.tolist(), method=method), expected, rtol=1e-14)
+        np.testing.assert_allclose(metrics.adjust_p_values(jnp.asarray(p), method=method), expected, atol=1e-6)
+        traced = jax.jit(lambda p, method=method: metrics.adjust_p_values(p, method=method))(p)
+        np.testing.assert_allclose(traced, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["holm", "benjamini_hochberg"])
+def test_a_table_of_none_or_nothing_known(method):
+    assert metrics.adjust_p_values([], method=method).shape == (0,)
+    assert np.isnan(metrics.adjust_p_values([np.nan, np.nan], method=method)).all()
 
 
 @pytest.mark.parametrize("method", ["holm", "benjamini_hochberg"])

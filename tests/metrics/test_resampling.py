@@ -71,6 +71,21 @@ def test_a_clear_difference_has_a_small_p_value():
     assert result.p_value == pytest.approx(2 / 100)
 
 
+def test_results_of_many_samples_print_in_a_line(rng):
+    values = jnp.asarray(rng.random(1000), jnp.float32)
+    result = metrics.bootstrap(KEY, mean, values, num_samples=1000)
+    assert repr(result).startswith(f"Bootstrap(estimate={result.estimate:.6g}, low={result.low:.6g}, high=")
+    assert repr(result).endswith("samples=float32[1000])")
+    floor = metrics.noise_floor(KEY, values, num_samples=20)
+    assert repr(floor).endswith("samples=float32[20])")
+    statistics = metrics.example_statistics(jnp.stack([values, 1 - values], axis=1), jnp.zeros(1000, int))
+    assert repr(statistics).startswith("ExampleStatistics(confidence=float32[1000], prediction=int32[1000]")
+    tree = metrics.bootstrap(KEY, means_of_examples, statistics, num_samples=4)
+    assert "samples={'accuracy': float32[4], 'brier_score': float32[4]}" in repr(tree)
+    for shown in (result, floor, tree, jax.eval_shape(lambda: result)):
+        assert len(repr(shown)) < 500
+
+
 def test_nan_stays_nan():
     result = metrics.bootstrap(KEY, mean, jnp.array([1.0, jnp.nan]), num_samples=50)
     assert np.isnan([result.estimate, result.low, result.p_value]).all()

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxprune import metrics
 from jaxprune.report import bootstrap, outputs
 from jaxprune.report.bootstrap import difference, interval_estimate, single
 from tests.report import simulation
@@ -66,13 +65,6 @@ def test_groups_of_images_leave_the_variance_of_a_mean_as_it_is(rng):
     samples = bootstrap.resampled_means(resamples, bootstrap.group_sums(resamples, values))
     assert samples.mean() == pytest.approx(values.mean(), abs=3e-4)
     assert samples.var() == pytest.approx(values.var() / len(values), rel=0.15)
-
-
-def test_holm_is_that_of_the_metrics(rng):
-    p_values = [*rng.uniform(0, 0.1, 30), float("nan"), 0.0, 1.0]
-    expected = np.asarray(metrics.adjust_p_values(np.array(p_values)))
-    np.testing.assert_allclose(bootstrap.holm(p_values), expected, rtol=1e-5)
-    assert bootstrap.holm([]) == []
 
 
 def problem(seed, gaps, *, seeds, n, sd):

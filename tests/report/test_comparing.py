@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from jaxprune import report
-from jaxprune.report import bootstrap, comparing
+from jaxprune.report import comparing
 from tests.report import simulation
 
 SETS = ("clean-0", "fog-3", "contrast-5")
@@ -58,8 +58,7 @@ def test_accuracy_has_the_p_value_of_mcnemars_exact_test(pair):
     right = first["clean-0"].correct, second["clean-0"].correct
     lost, gained = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     exact = stats.binomtest(lost, lost + gained).pvalue
-    assert bootstrap.mcnemar(*right) == pytest.approx(exact)
-    assert exact <= found["accuracy"].p_value <= 4 * exact
+    assert exact * (1 - 1e-9) <= found["accuracy"].p_value <= 4 * exact
 
 
 def test_folders_and_files_are_read_and_only_shared_test_sets_compared(pair, tmp_path):
