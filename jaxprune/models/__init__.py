@@ -6,8 +6,11 @@
 
 import difflib
 import functools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import math
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +24,7 @@ from jaxprune.models.channels import ChannelGroup, Consumer
 from jaxprune.models.classifier import CPU_MICRO_BATCH, Classifier, map_batch
 from jaxprune.models.export import export_stablehlo, load_stablehlo
 from jaxprune.models.finite import check_finite, first_non_finite
+from jaxprune.models.initialization import seed_key
 from jaxprune.models.nnx_forward import NnxForward, split_module
 from jaxprune.models.normalization import normalization, num_channels
 from jaxprune.models.precision import PRECISIONS, in_precision, precision_of, renamed
@@ -51,7 +55,14 @@ __all__ = [
     "precision_of",
     "read_torch_file",
     "renamed",
+    "seed_key",
+    "stem_for",
 ]
+
+
+def _as_given(names: Collection[str], num_classes: int, **options) -> tuple[dict, None]:
+    del names, num_classes  # the tensors of most architectures show all of it
+    return options, None
 
 
 class Architecture(NamedTuple):
@@ -62,10 +73,15 @@ class Architecture(NamedTuple):
         `channel_groups()`, `layer_choices()` and `image_size`.
       torch_keys: `torch_keys(**options)` returns, for every public naming of its PyTorch weights, a dict from module
         path here to the prefix of the keys there.
+      torch_options: `torch_options(names, num_classes, **options)` returns the options as the names of the tensors in a
+        PyTorch file show them, and what these leave open, in words, or None.
+      stems: the names of the option `stem`, each with its `image_size`; empty if there is no such option.
     """
 
     new_module: Callable
     torch_keys: Callable
+    torch_options: Callable = _as_given
+    stems: Mapping[str, Any] = MappingProxyType({})
 
 
 MODELS = {
@@ -85,17 +101,27 @@ MODELS = {
     },
     **{
         f"vgg{depth}_bn": Architecture(
-            functools.partial(vgg.new_module, depth), functools.partial(vgg.torch_keys, depth)
+            functools.partial(vgg.new_module, depth), functools.partial(vgg.torch_keys, depth), vgg.torch_options
         )
         for depth in vgg.CONVS_PER_STAGE
     },
 }
 MODELS |= {
-    name: Architecture(functools.partial(rows.new_module, name), functools.partial(rows.torch_keys, name))
-    for rows, names in ((imagenet_resnet, imagenet_resnet.LAYOUTS), (wideresnet, wideresnet.DEPTHS_AND_FACTORS))
-    for name in names
+    name: Architecture(
+        functools.partial(imagenet_resnet.new_module, name),
+        functools.partial(imagenet_resnet.torch_keys, name),
+        imagenet_resnet.torch_options,
+        imagenet_resnet.STEMS,
+    )
+    for name in imagenet_resnet.LAYOUTS
 }
-MODELS["mobilenet_v2"] = Architecture(mobilenet.new_module, mobilenet.torch_keys)
+MODELS |= {
+    name: Architecture(functools.partial(wideresnet.new_module, name), functools.partial(wideresnet.torch_keys, name))
+    for name in wideresnet.DEPTHS_AND_FACTORS
+}
+MODELS["mobilenet_v2"] = Architecture(
+    mobilenet.new_module, mobilenet.torch_keys, mobilenet.torch_options, mobilenet.STEMS
+)
 
 # Input normalisation when none is given: none at all.
 _UNIT_MEAN, _UNIT_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -147,18 +173,23 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
     Args:
       path: a `.pt` or `.pth` file written by `torch.save`, holding a state dict, bare or inside the usual containers.
       name: the architecture, a key of `MODELS`; tensors are named as in torchvision or the public CIFAR repositories.
-      num_classes, mean, std, **options: as for `create`; give the normalisation the network was trained with.
+      num_classes, mean, std, **options: as for `create`; give the normalisation the network was trained with. Where the
+        tensors do not show which of two networks they are of, a `UserWarning` says what was taken: the pool behind a
+        VGG's last convolution, the max-pool behind a ResNet's 3 x 3 stem, the strides of a MobileNetV2.
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: a damaged file, one that holds code, the weights of another architecture, or NaN or infinite ones.
     """
     _check_name(name)
+    abstract_state(name, num_classes=num_classes, in_channels=_channels(mean, std), **options)  # options are checked
+    state_dict = read_state_dict(path)
+    options, doubt = MODELS[name].torch_options(state_dict, num_classes, **options)
     template = abstract_state(name, num_classes=num_classes, in_channels=_channels(mean, std), **options)
     classifier = assemble(name, num_classes=num_classes, **template, mean=mean, std=std, **options)
     consumers = [consumer for group in classifier.channel_groups() for consumer in group.consumers]
     state = convert_state_dict(
-        read_state_dict(path),
+        state_dict,
         MODELS[name].torch_keys(**options),
         template,
         name=name,
@@ -167,6 +198,8 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
     )
     classifier = classifier.replace(**jax.tree.map(jnp.asarray, state))
     check_finite(classifier, str(path))
+    if doubt is not None:
+        warnings.warn(f"{path} holds a {name}, and {doubt}", UserWarning, stacklevel=2)
     return classifier
 
 
@@ -238,6 +271,24 @@ def _check_shapes(state: dict, expected: dict, name: str) -> None:
         f"the weights are not those of this {name}: {leaf} has shape {has}, num_classes and options ask for {asks}; "
         f"give those that they were made with"
     )
+
+
+def stem_for(classifier: Classifier, image_size: int) -> str | None:
+    """Returns the stem of the classifier's architecture that is made for such images; None if none is nearer than its.
+
+    >>> net = create("mobilenet_v2", num_classes=2, key=jax.random.key(0))
+    >>> stem_for(net, 224), stem_for(net, 64)
+    ('imagenet', None)
+    """
+    stems = MODELS[classifier.name].stems if classifier.name in MODELS else {}
+
+    def distance(size: int) -> float:
+        return abs(math.log(size / image_size))
+
+    if not stems or classifier.image_size is None:
+        return None
+    nearest = min(stems, key=lambda stem: distance(stems[stem].image_size))
+    return nearest if distance(stems[nearest].image_size) < distance(classifier.image_size) else None
 
 
 def _rebuild(classifier: Classifier, widths) -> Classifier:
