@@ -78,7 +78,7 @@ def _check_size(label: str, classifier: models.Classifier, source: Dataset | Str
     stem = models.stem_for(classifier, max(shape[:2]))
     if stem is not None:
         warnings.warn(
-            f"classifier {label!r} was made for images of {classifier.image_size} pixels, {source.name!r} has images of "
+            f"classifier {label!r} was made for images of {classifier.image_size} pixels, {source.name!r} has "
             f"{shape[0]} x {shape[1]}; stem={stem!r} is made for them: was it trained with that?",
             RuntimeWarning,
             stacklevel=4,
