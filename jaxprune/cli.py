@@ -370,14 +370,17 @@ class _TorchOptions:
     conv_bias: bool | None = None
     """Whether the convolutions of a VGG in a PyTorch file have biases."""
     stem: str | None = None
-    """The first layers of a ResNet-18/50 or MobileNetV2 in a PyTorch file: cifar or imagenet."""
+    """The first layers of a ResNet-18/34/50 in a PyTorch file: cifar, cifar_max_pool or imagenet; of a MobileNetV2:
+    cifar or imagenet."""
+    pool: str | None = None
+    """What follows the last convolution of a VGG in a PyTorch file: max or average."""
     mean: tuple[float, ...] | None = None
-    """Input normalisation of a PyTorch file; by default the data set's, or CIFAR-10's."""
+    """Input normalisation of a PyTorch file, for images in [0, 1]; by default that of the data set it meets."""
     std: tuple[float, ...] | None = None
 
     def architecture(self) -> dict:
         """Returns the options of `models.from_torch` that were given."""
-        given = {name: getattr(self, name) for name in ("shortcut", "head", "conv_bias", "stem")}
+        given = {name: getattr(self, name) for name in ("shortcut", "head", "conv_bias", "stem", "pool")}
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -385,11 +388,24 @@ def _load_classifier(path: str, options: _TorchOptions, **known):
     return _load_checkpoint(path, options, **known).classifier
 
 
+# In the metadata of what `prune` makes of a PyTorch file whose normalisation nobody gave.
+_ASSUMED_NORMALISATION = {"normalisation": "assumed"}
+
+
 def _load_checkpoint(path: str, options: _TorchOptions, *, num_classes: int, mean, std):
+    """Returns a checkpoint; `mean` and `std` are for networks that do not know their own, unless options give them."""
     from jaxprune import checkpoints, models
 
+    if (options.mean is None) != (options.std is None):
+        raise ValueError("--mean and --std belong together; give both, for images in [0, 1], or neither")
     if os.path.isdir(path):
-        return checkpoints.load(path)
+        checkpoint = checkpoints.load(path)
+        if _ASSUMED_NORMALISATION.items() <= checkpoint.metadata.items():
+            classifier = checkpoint.classifier
+            channels = classifier.mean.shape[-1]
+            mean, std = models.normalization(options.mean or mean, options.std or std, channels=channels)
+            checkpoint = checkpoint._replace(classifier=classifier.replace(mean=mean, std=std))
+        return checkpoint
     if path.endswith(".safetensors"):
         return checkpoints.load_safetensors(path)
     classifier = models.from_torch(
@@ -400,7 +416,7 @@ def _load_checkpoint(path: str, options: _TorchOptions, *, num_classes: int, mea
         std=options.std or std,
         **options.architecture(),
     )
-    return checkpoints.Checkpoint(classifier, None, {})
+    return checkpoints.Checkpoint(classifier, None, {} if options.mean else dict(_ASSUMED_NORMALISATION))
 
 
 @dataclasses.dataclass
@@ -418,15 +434,13 @@ class _TestSetOptions:
 
     def select(self, default: tuple[str, ...], limit: int | None) -> tuple[dict, int]:
         """Returns the arguments of `evaluation.evaluate` and the number of test sets, the clean one included."""
-        import jax
-
-        from jaxprune import evaluation
+        from jaxprune import evaluation, models
 
         if self.corrupted is None:
             names = default if self.corruptions is None else self.corruptions
             severities = evaluation.SEVERITIES if self.severities is None else self.severities
             evaluation.check_corruptions(names, severities)
-            key = jax.random.key(self.seed)
+            key = models.seed_key(self.seed)
             return {"key": key, "corruptions": names, "severities": severities}, 1 + len(names) * len(severities)
         found = evaluation.folder_test_sets(self.corrupted, self.corruptions, self.severities, limit=limit)
         if not found and self.corruptions is None:
@@ -611,7 +625,7 @@ def _prune(arguments: list[str]) -> None:
             f"method {options.method!r} needs training images, which this command has none of; use it in a study, or "
             "pruning.prune in Python"
         )
-    dense, earlier_masks, _ = _load_checkpoint(
+    dense, earlier_masks, source = _load_checkpoint(
         options.checkpoint,
         options.torch,
         num_classes=options.num_classes,
@@ -633,7 +647,7 @@ def _prune(arguments: list[str]) -> None:
         choice = {"layers": layers, "round_to": options.round_to}
     else:
         choice = {"filter_fn": options.filter_fn}
-    key = jax.random.key(options.seed)
+    key = models.seed_key(options.seed)
     sparse, masks = pruning.prune(dense, method=options.method, sparsity=options.sparsity, key=key, **choice)
     if earlier_masks is not None:
         # What was pruned stays pruned; masks of single weights keep channels from being taken out, as `compact` says.
@@ -647,6 +661,12 @@ def _prune(arguments: list[str]) -> None:
         note = "The channels are gone, the network is smaller" if is_smaller else "No channel is gone"
     metadata = {"method": pruning.canonical_name(options.method), "sparsity": options.sparsity, "seed": options.seed}
     metadata["source"] = options.checkpoint
+    if _ASSUMED_NORMALISATION.items() <= source.items() and options.mean is None:
+        metadata |= _ASSUMED_NORMALISATION
+        _show_warning(
+            "the normalisation of this network is not known: other commands will take that of the data set, a "
+            "StableHLO export CIFAR-10's; --mean and --std say what it was trained with"
+        )
     checkpoints.save(options.out, sparse, masks=masks, metadata=metadata, replace=False)
     sys.stdout.write(f"{pruning.summarize(sparse, masks, before=dense)}\n{note}. Saved: {options.out}\n")
     if options.export is not None:

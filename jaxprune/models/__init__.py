@@ -52,6 +52,7 @@ __all__ = [
     "in_precision",
     "load_stablehlo",
     "map_batch",
+    "normalization",
     "precision_of",
     "read_torch_file",
     "renamed",
