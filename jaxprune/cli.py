@@ -661,7 +661,7 @@ def _prune(arguments: list[str]) -> None:
         note = "The channels are gone, the network is smaller" if is_smaller else "No channel is gone"
     metadata = {"method": pruning.canonical_name(options.method), "sparsity": options.sparsity, "seed": options.seed}
     metadata["source"] = options.checkpoint
-    if _ASSUMED_NORMALISATION.items() <= source.items() and options.mean is None:
+    if _ASSUMED_NORMALISATION.items() <= source.items() and options.torch.mean is None:
         metadata |= _ASSUMED_NORMALISATION
         _show_warning(
             "the normalisation of this network is not known: other commands will take that of the data set, a "

@@ -208,7 +208,7 @@ def _evaluated(forward, params, batch_stats, channels: int | None, image_size: i
     sizes = _IMAGE_SIZES if image_size is None else (image_size,)
     errors = []
 
-    def first_fit(depths):
+    def first_fit(depths, sizes):
         for shape in ((size, size, depth) for depth in depths for size in sizes):
             try:
                 bound, traced = _under_axes(forward, params, batch_stats, shape, train=False)
@@ -218,11 +218,12 @@ def _evaluated(forward, params, batch_stats, channels: int | None, image_size: i
                 return bound, shape, traced
         return None
 
-    fit = first_fit(_CHANNELS if channels is None else (channels,))
+    fit = first_fit(_CHANNELS if channels is None else (channels,), sizes)
     if fit is not None:
         return fit
-    other = first_fit(depth for depth in _CHANNELS if depth != channels) if channels is not None else None
-    if other is not None:
+    # Only to say what is wrong: one size is enough.
+    other = first_fit([depth for depth in _CHANNELS if depth != channels], sizes[:1])
+    if channels is not None and other is not None:
         raise ValueError(
             f"{name} takes images of {other[1][-1]} channels, mean and std are for {channels}; give one per channel"
         )
