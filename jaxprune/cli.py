@@ -591,7 +591,7 @@ def _prune(arguments: list[str]) -> None:
         """Prune a model and save it, with its masks or physically smaller; no fine-tuning."""
 
         checkpoint: Positional[str]
-        """A PyTorch .pt file, a .safetensors file or a folder that jaxprune saved."""
+        """A PyTorch .pt file, a .safetensors file or a folder that jaxprune saved; what its masks took stays away."""
         sparsity: float
         """The fraction to remove, in [0, 1): of the convolution weights, or of the channels of the chosen layers."""
         out: str
@@ -606,7 +606,7 @@ def _prune(arguments: list[str]) -> None:
         round_to: int = 1
         """Methods that remove channels: keep a multiple of so many in each layer, such as 8."""
         export: str | None = None
-        """Also write the pruned model as StableHLO into this file, which runs without jaxprune."""
+        """Also write the pruned model as StableHLO into this file, which runs without jaxprune; replaces only such."""
         seed: int = 0
         """Of methods that draw."""
         num_classes: int = 10

@@ -83,9 +83,8 @@ def _write_arrays(folder: epath.Path, path: epath.Path, item: str, arrays: PyTre
 
 
 def _orbax_save(path: epath.Path, arrays: PyTree) -> None:
-    import orbax.checkpoint as ocp  # half a second that a run without checkpoints does not need
+    import orbax.checkpoint as ocp
 
-    _quiet_background_threads()
     with _checkpointer() as checkpointer:
         checkpointer.save(path, args=ocp.args.StandardSave(arrays), force=True)
 
@@ -212,8 +211,9 @@ def _checkpointer():
 
 
 def _handler():
-    import orbax.checkpoint as ocp
+    import orbax.checkpoint as ocp  # half a second that a run without checkpoints does not need
 
+    _quiet_background_threads()
     return ocp.StandardCheckpointHandler(multiprocessing_options=_alone())
 
 
@@ -232,13 +232,15 @@ def _alone():
 def _quiet_background_threads() -> None:
     """Keeps orbax from printing tracebacks of its threads, on a full disk over a hundred lines, beside the error.
 
-    For the rest of the process: writes that were under way report to an event loop that is gone when the caller has
-    the error already.
+    For the rest of the process: reads and writes that were under way report to an event loop that is gone when the
+    caller has the error already.
     """
 
     def is_wanted(record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        return "_SignalingThread.run() raised" not in text and not ("never retrieved" in text and "orbax" in text)
+        return "_SignalingThread.run() raised" not in text and not (
+            "never retrieved" in text and ("orbax" in text or "tensorstore" in text)
+        )
 
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(is_wanted)

@@ -157,42 +157,6 @@ def test_another_process_that_writes_to_out_meanwhile_keeps_it(here, net, capsys
     assert not list(here.glob(".*"))
 
 
-@pytest.mark.slow
-def test_of_two_processes_that_prune_to_one_folder_one_has_it(here):
-    rounds = 5
-    code = f"""
-        import contextlib, io, os, pathlib, time
-        os.environ["XLA_FLAGS"] = ""
-        from jaxprune import cli
-        for round in range({rounds}):
-            pathlib.Path(f"ready{{number}}-{{round}}").touch()
-            while not all(os.path.exists(f"ready{{each}}-{{round}}") for each in (0, 1)):
-                time.sleep(0.001)
-            told = io.StringIO()
-            arguments = ["--sparsity", "0.5", "--method", "random", "--seed", str(number), "--out", f"out{{round}}"]
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
-                code = cli.main(["prune", "net", *arguments])
-            print(round, number, code, told.getvalue().count("\\n"), "exists already" in told.getvalue())
-    """
-    ends = [line.split() for line in failpoints.printed_by(failpoints.start_processes(code, 2))]
-    assert len(ends) == 2 * rounds
-    for number in range(rounds):
-        won, lost = sorted((end for end in ends if end[0] == str(number)), key=lambda end: end[2])
-        assert (won[2], lost[2:]) == ("0", ["2", "1", "True"])
-        loaded = checkpoints.load(f"out{number}")
-        assert loaded.metadata["seed"] == int(won[1])
-        expected = _random_masks(loaded.metadata["seed"])
-        jax.tree.map(np.testing.assert_array_equal, loaded.masks, expected)
-    assert not list(here.rglob("*.tmp"))
-
-
-def _random_masks(seed):
-    from jaxprune import pruning
-
-    dense = checkpoints.load("net").classifier
-    return pruning.prune(dense, method="random", sparsity=0.5, key=jax.random.key(seed))[1]
-
-
 @pytest.mark.parametrize("limit_bytes", [100, 3_000, 17_500])
 def test_a_full_disk_is_one_line(here, limit_bytes, capsys):
     """Too small for what orbax writes first, for its arrays, and for the export."""

@@ -231,7 +231,8 @@ def test_two_processes_give_the_rows_of_one(finished, tmp_path):
             elif name == "device":
                 assert (value.split()[1], other[name].split()[1]) == ("x2", "x8")
             elif isinstance(value, float):
-                np.testing.assert_allclose(value, other[name], rtol=1e-5, atol=1e-6, err_msg=name)
+                # Sums over two and over eight devices round differently, and training carries that on.
+                np.testing.assert_allclose(value, other[name], rtol=2e-4, atol=2e-5, err_msg=name)
             else:
                 assert value == other[name], name
 

@@ -1,5 +1,7 @@
 """Digital corruptions of one float32 image in [0, 1], shape [height, width, channels]."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
@@ -61,21 +63,23 @@ def _pixelate_matrices(preset: str, size: int) -> np.ndarray:
 
 def prepare_jpeg(preset: str, image_size: tuple[int, int], options: Options) -> Prepared:
     """Returns the quantisation `tables` [5, 2, 8, 8]: int32 for the "exact" method of `_jpeg`, else float32."""
-    return Prepared(draw={}, apply={"tables": _jpeg_tables(preset).astype(_JPEG_DTYPES[options.jpeg])})
+    return Prepared(draw={}, apply={"tables": _jpeg_tables(preset, options.jpeg)})
 
 
 # The tables' type says which method is meant.
 _JPEG_DTYPES = {EXACT: np.int32, FLOAT: np.float32}
 
 
-def _jpeg_tables(preset: str) -> np.ndarray:
-    return np.stack([quantization_tables(quality) for quality in severities.JPEG_QUALITY[preset]])
+@functools.cache
+def _jpeg_tables(preset: str, method: str) -> np.ndarray:
+    tables = np.stack([quantization_tables(quality) for quality in severities.JPEG_QUALITY[preset]])
+    return tables.astype(_JPEG_DTYPES[method])
 
 
 def apply_jpeg_compression(
     image: Image, draws: Draws, severity: Severity, preset: str, tables: Shaped[Array, "5 2 8 8"] | None = None
 ) -> Image:
     """Returns the 8-bit image after a trip through a JPEG file, by the method that the tables are for, else exactly."""
-    tables = _jpeg_tables(preset) if tables is None else tables
+    tables = _jpeg_tables(preset, EXACT) if tables is None else tables
     method = FLOAT if tables.dtype == _JPEG_DTYPES[FLOAT] else EXACT
     return jpeg_round_trip(bytes_of(image), at_severity(tables, severity).astype(jnp.int32), method) / 255

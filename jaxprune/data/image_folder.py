@@ -151,9 +151,10 @@ def list_image_folder(path, *, class_names: Sequence[str] | None = None):
             f"{root} holds classes that class_names lacks: {_shorten(unknown)}; class_names are {_shorten(names)}"
         )
     files, labels = [], []
-    unread = collections.Counter(
-        {f"{ending} beside the classes": beside[ending] for ending in beside.keys() - _NO_IMAGES}
-    )
+    unread = collections.Counter()
+    for ending in beside:
+        if ending not in _NO_IMAGES:
+            unread[f"{ending or 'without ending'} beside the classes"] = beside[ending]
     for label, name in enumerate(names):
         below = list(_files_below(root / name)) if name in found else []
         inside = sorted((file for file in below if _ending(file) in image_files.ENDINGS), key=os.fspath)
@@ -165,7 +166,7 @@ def list_image_folder(path, *, class_names: Sequence[str] | None = None):
             )
         files += inside
         labels += [label] * len(inside)
-        unread.update({ending: others[ending] for ending in others.keys() - _NO_IMAGES})
+        unread.update({ending: count for ending, count in others.items() if ending not in _NO_IMAGES})
     if unread:
         warnings.warn(
             f"{root}: {unread.total()} files were not read ({_counts(unread)}); a class's images are the files in its "
@@ -196,8 +197,8 @@ def _is_hidden(entry: epath.Path) -> bool:
 
 def _counts(endings: collections.Counter) -> str:
     """Returns how many files of which endings, such as ".heic 12, .avif 2"."""
-    counts = [f"{ending or 'without ending'} {count}" for ending, count in endings.most_common()]
-    return _shorten(counts)
+    by_count = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+    return _shorten([f"{ending or 'without ending'} {count}" for ending, count in by_count])
 
 
 def read_image(path, *, image_size: int | None = None, crop_fraction: float = 1.0) -> np.ndarray:

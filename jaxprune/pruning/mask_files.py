@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jaxtyping import Array
 
 from jaxprune import files
 from jaxprune.pruning._trees import align_masks, flatten_entries, show
@@ -100,7 +101,7 @@ def _unpacked(header: dict, arrays: dict[str, np.ndarray]) -> Any:
     for index, entry in enumerate(header["masks"]):
         mask = None
         if entry["shape"] is not None:
-            mask = _mask(show(tuple(map(str, entry["path"]))), arrays[f"mask{index}"], tuple(entry["shape"]))
+            mask = _mask(show(tuple(map(str, entry["path"]))), arrays[f"mask{index}"], entry["shape"])
         if not entry["path"]:
             return mask
         node = masks
@@ -110,9 +111,11 @@ def _unpacked(header: dict, arrays: dict[str, np.ndarray]) -> Any:
     return masks
 
 
-def _mask(name: str, bits: np.ndarray, shape: tuple[int, ...]):
+def _mask(name: str, bits: np.ndarray, shape: Any) -> Array:
+    if not isinstance(shape, list) or not all(isinstance(length, int) and length >= 0 for length in shape):
+        raise ValueError(f"the mask of {name} has the shape {shape!r}")
     size = math.prod(shape)
-    if bits.dtype != np.uint8 or bits.shape != (-(-size // _BITS_PER_BYTE),) or min(shape, default=0) < 0:
+    if bits.dtype != np.uint8 or bits.shape != (-(-size // _BITS_PER_BYTE),):
         raise ValueError(f"the mask of {name}, {size} bits, has {bits.size} entries of {bits.dtype}")
     return jnp.asarray(np.unpackbits(bits, count=size).reshape(shape), MASK_DTYPE)
 

@@ -118,7 +118,7 @@ def verdicts(arm: ArmResults) -> list[Verdict]:
     for method, variants in by_channel.items():
         moderate = [variant for variant in variants if variant.sparsity <= MODERATE_SPARSITY]
         if moderate:
-            comparisons = corrected([_calibration(arm, variant, dense, MARGIN) for variant in moderate])
+            comparisons = corrected(_differences(arm, "clean ECE", moderate, dense, BELOW, MARGIN))
             out.append(judge(STRUCTURED, comparisons, subject=formatting.method(method)))
     if corruptions:
         out += [_not_exclusive(arm, dense, method, variants) for method, variants in by_weight.items()]
@@ -141,7 +141,7 @@ def what_happened(arm: ArmResults) -> list[str]:
 
 def _below_dense(arm: ArmResults, dense: Variant, method: str, variants: Sequence[Variant]) -> Verdict:
     def against(reference: Variant) -> list[Comparison]:
-        return corrected([_calibration(arm, variant, reference, 0.0) for variant in variants])
+        return corrected(_differences(arm, "clean ECE", variants, reference, BELOW, 0.0))
 
     note, as_trained = "", arm.dense(names.STAGE_DENSE)
     if as_trained not in (None, dense):
@@ -195,20 +195,17 @@ def _rise(
 
 
 def _not_exclusive(arm: ArmResults, dense: Variant, method: str, variants: Sequence[Variant]) -> Verdict:
-    name = "corrupted accuracy minus the dense network's"
-    pairs = []
-    for variant in variants:
-        robustness = arm.difference(variant, dense, arm.corrupted(), ACCURACY)
-        robust = comparison(formatting.variant(*variant), name, robustness, ABOVE, -MARGIN)
-        pairs.append((_calibration(arm, variant, dense, MARGIN), robust))
+    calibration = _differences(arm, "clean ECE", variants, dense, BELOW, MARGIN)
+    robustness = _differences(arm, "corrupted accuracy", variants, dense, ABOVE, -MARGIN)
+    pairs = list(zip(calibration, robustness, strict=True))
     # Both must hold at one sparsity: the pair has the larger p-value, and Holm counts the pairs.
     joint = bootstrap.holm([float(np.max([each.p_value for each in pair])) for pair in pairs])
     pairs = [tuple(each._replace(p_value=p) for each in pair) for pair, p in zip(pairs, joint, strict=True)]
     kept = [pair for pair in pairs if pair[0].holds]
-    calibration, robustness = kept[-1] if kept else pairs[int(np.nanargmin([*joint, 2.0])) % len(pairs)]
+    shown = kept[-1] if kept else pairs[int(np.nanargmin([*joint, 2.0])) % len(pairs)]
+    listed = ", ".join(f"{each.quantity} {each.value}" for each in shown)
     summary = (
-        f"Both are kept at {len(kept)} of {len(pairs)} sparsities. {formatting.capitalized(calibration.label)}: "
-        f"{calibration.quantity} {calibration.value}, {robustness.quantity} {robustness.value}."
+        f"Both are kept at {len(kept)} of {len(pairs)} sparsities. {formatting.capitalized(shown[0].label)}: {listed}."
     )
     comparisons = [each for pair in pairs for each in pair]
     return judge(UNSTRUCTURED, comparisons, subject=formatting.method(method), summary=summary, num_claims=len(pairs))
@@ -231,9 +228,14 @@ def _temperature(arm: ArmResults, worst: Sequence[TestSet]) -> Iterator[Verdict]
     yield judge(TEMPERATURE, against_none(worst), note=note)
 
 
-def _calibration(arm: ArmResults, variant: Variant, dense: Variant, limit: float) -> Comparison:
-    difference = arm.difference(variant, dense, [CLEAN_SET], ECE)
-    return comparison(formatting.variant(*variant), "clean ECE minus the dense network's", difference, BELOW, limit)
+def _differences(
+    arm: ArmResults, name: str, variants: Sequence[Variant], dense: Variant, claim: str, null: float
+) -> list[Comparison]:
+    """Returns what is claimed of a quantity of each variant minus the dense network's, not yet corrected."""
+    (test_sets, measure), what = arm.quantities()[name], f"{name} minus the dense network's"
+    differences = [arm.difference(each, dense, test_sets, measure) for each in variants]
+    labels = [formatting.variant(*each) for each in variants]
+    return [comparison(label, what, each, claim, null) for label, each in zip(labels, differences, strict=True)]
 
 
 def _log_rise(means: np.ndarray) -> np.ndarray:
@@ -247,8 +249,9 @@ def _as_rise(in_logarithms: IntervalEstimate) -> IntervalEstimate:
 
 
 def _dense_levels(arm: ArmResults, dense: Variant) -> str:
-    levels = [(name, arm.level(dense, test_sets, measure)) for name, test_sets, measure in arm.quantities()]
-    listed = ", ".join(f"{name} {formatting.interval(found)}" for name, found in levels if np.isfinite(found.value))
+    levels = {name: arm.level(dense, *each) for name, each in arm.quantities().items()}
+    known = {name: level for name, level in levels.items() if np.isfinite(level.value)}
+    listed = ", ".join(f"{name} {formatting.interval(level)}" for name, level in known.items())
     text = f"The dense network ({formatting.stage(dense.stage)}): {listed}."
     as_trained = arm.dense(names.STAGE_DENSE)
     if as_trained not in (None, dense):
@@ -259,44 +262,35 @@ def _dense_levels(arm: ArmResults, dense: Variant) -> str:
 
 def _kept_accuracy(arm: ArmResults, dense: Variant, method: str, variants: Sequence[Variant]) -> Iterator[str]:
     """Yields up to which sparsity a method stays near the dense accuracy, at what cost, and what is shown of that."""
-    tested = corrected(
-        [
-            comparison(
-                formatting.sparsity(each.sparsity),
-                "clean accuracy minus the dense network's",
-                arm.difference(each, dense, [CLEAN_SET], ACCURACY),
-                ABOVE,
-                -MARGIN,
-            )
-            for each in variants
-        ]
-    )
+    tested = corrected(_differences(arm, "clean accuracy", variants, dense, ABOVE, -MARGIN))
     known = [(each, variant) for each, variant in zip(tested, variants, strict=True) if np.isfinite(each.excess)]
     if not known:
         return
     kept = list(itertools.takewhile(lambda pair: pair[0].excess >= -ROUNDING, known))
-    (near, described), (last, highest) = kept[-1] if kept else known[0], known[-1]
+    described, highest = (kept[-1] if kept else known[0])[1], known[-1][1]
     reach = (
         f"stays within {MARGIN_TEXT} of the dense accuracy up to a sparsity of"
         if kept
         else f"is already more than {MARGIN_TEXT} below the dense accuracy at the lowest tested sparsity,"
     )
-    states = {state: [each.label for each in tested if each.state == state] for state in STATES}
-    listed = "; ".join(f"{state} at {', '.join(labels)}" for state, labels in states.items() if labels)
-    name = formatting.method(method)
+    states = {state: [] for state in STATES}
+    for each, variant in zip(tested, variants, strict=True):
+        states[each.state].append(formatting.sparsity(variant.sparsity))
+    listed = "; ".join(f"{state} at {', '.join(sparsities)}" for state, sparsities in states.items() if sparsities)
+    name, sparsity = formatting.method(method), formatting.sparsity(described.sparsity)
     yield (
-        f"{formatting.capitalized(name)} {formatting.stage(arm.stage)} {reach} {near.label}: "
+        f"{formatting.capitalized(name)} {formatting.stage(arm.stage)} {reach} {sparsity}: "
         f"{_against_dense(arm, described, dense)} A loss of less than {MARGIN_TEXT}, tested at each sparsity: {listed}."
     )
     if highest != described:
-        text = _against_dense(arm, highest, dense)
-        yield f"At the highest tested sparsity, {last.label}, {name} gives {text}"
+        sparsity, text = formatting.sparsity(highest.sparsity), _against_dense(arm, highest, dense)
+        yield f"At the highest tested sparsity, {sparsity}, {name} gives {text}"
 
 
 def _against_dense(arm: ArmResults, variant: Variant, dense: Variant) -> str:
     """Returns each quantity of a variant with its difference from the dense network, then from the random control."""
     parts = []
-    for name, test_sets, measure in arm.quantities():
+    for name, (test_sets, measure) in arm.quantities().items():
         change = arm.difference(variant, dense, test_sets, measure)
         if np.isfinite(change.value):
             level = formatting.percent(arm.level(variant, test_sets, measure).value)
@@ -326,7 +320,7 @@ def _severity(arm: ArmResults, dense: Variant) -> Iterator[str]:
 
 
 def _caveats(arm: ArmResults, dense: Variant | None) -> Iterator[str]:
-    levels = [arm.level(dense, test_sets, each) for _, test_sets, each in arm.quantities()] if dense else []
+    levels = [arm.level(dense, *each) for each in arm.quantities().values()] if dense else []
     known = [each for each in levels if each.has_interval]
     if known:
         yield f"In brackets: 95 % intervals {formatting.interval_sources(known)}."

@@ -13,6 +13,7 @@ import pandas as pd
 from jaxprune import names
 from jaxprune.report import aggregates, bootstrap, outputs
 from jaxprune.report.bootstrap import IntervalEstimate, Statistic
+from jaxprune.report.exemplars import exemplars_by_interest, modal_prediction
 
 ACCURACY, ECE = "accuracy", "ece_equal_width_10"
 MEASURES = (ACCURACY, ECE)
@@ -45,11 +46,15 @@ class Quantity(NamedTuple):
     measure: str
 
 
-def quantities(test_sets: Iterable[TestSet]) -> list[tuple[str, tuple[TestSet, ...], str]]:
-    """Returns name, test sets and measure of what networks are judged by: on clean and, if any, corrupted images."""
+def quantities(test_sets: Iterable[TestSet]) -> dict[str, tuple[tuple[TestSet, ...], str]]:
+    """Returns the test sets and measure, by name, of what networks are judged by: clean and corrupted.
+
+    >>> quantities([("clean", 0), ("fog", 3)])["corrupted ECE"]
+    ((('fog', 3),), 'ece_equal_width_10')
+    """
     groups = {"clean": (CLEAN_SET,), "corrupted": tuple(each for each in test_sets if each != CLEAN_SET)}
     nouns = {ACCURACY: "accuracy", ECE: "ECE"}
-    return [(f"{kind} {nouns[each]}", sets, each) for kind, sets in groups.items() if sets for each in MEASURES]
+    return {f"{kind} {nouns[each]}": (sets, each) for kind, sets in groups.items() if sets for each in MEASURES}
 
 
 class Measurement(NamedTuple):
@@ -133,8 +138,8 @@ class ArmResults:
         """Returns the corrupted test sets, of one severity or all."""
         return tuple(each for each in self.test_sets if each != CLEAN_SET and severity in (None, each[1]))
 
-    def quantities(self) -> list[tuple[str, tuple[TestSet, ...], str]]:
-        """Returns the name, test sets and measure of what every network is judged by: clean and, if so, corrupted."""
+    def quantities(self) -> dict[str, tuple[tuple[TestSet, ...], str]]:
+        """Returns what every network is judged by; see the function of the same name."""
         return quantities(self.test_sets)
 
     @property
@@ -293,14 +298,10 @@ def class_changes(arm: ArmResults) -> list[ClassChange]:
 
 
 class Exemplars(NamedTuple):
-    """The images that the dense and the pruned networks, each taken together over seeds, classify differently.
-
-    Hooker et al. 2019 ("What do compressed deep neural networks forget?") call an image a pruning-identified exemplar
-    where the most frequent prediction over the seeds differs; with one seed that is where the prediction changes.
-    """
+    """The images that the dense and the pruned networks, each taken together over seeds, classify differently."""
 
     variant: Variant
-    index: np.ndarray
+    index: np.ndarray  # places in the test set, first those whose label the dense networks predict
     num_images: int
     labels: np.ndarray
     dense_prediction: np.ndarray
@@ -310,31 +311,20 @@ class Exemplars(NamedTuple):
     other_accuracy: float
     num_seeds: int
 
-    @property
-    def by_interest(self) -> list[int]:
-        """The places of the exemplars in the test set, those first that the dense networks had right."""
-        is_right = self.dense_prediction == self.labels
-        return self.index[np.argsort(~is_right, kind="stable")].tolist()
 
-
-def exemplars(arm: ArmResults) -> list[Exemplars]:
+def arm_exemplars(arm: ArmResults) -> list[Exemplars]:
     """Returns the pruning-identified exemplars of every pruned variant of the main stage with outputs."""
     out = []
     for variant, dense, pruned in _with_outputs(arm):
-        before, after = (modal_prediction([each.prediction for each in networks]) for networks in (dense, pruned))
-        differs = before != after
-        index = np.flatnonzero(differs)
+        predictions = [[each.prediction for each in networks] for networks in (dense, pruned)]
+        index = exemplars_by_interest(*predictions, dense[0].labels)
+        before, after = (modal_prediction(each)[index] for each in predictions)
+        is_exemplar = np.isin(np.arange(len(dense[0].labels)), index)
         correct = np.mean([each.correct for each in dense], axis=0)
-        means = [float(correct[part].mean()) if part.any() else float("nan") for part in (differs, ~differs)]
+        means = [float(correct[part].mean()) if part.any() else float("nan") for part in (is_exemplar, ~is_exemplar)]
         labels = dense[0].labels[index]
-        out.append(Exemplars(variant, index, len(differs), labels, before[index], after[index], *means, len(dense)))
+        out.append(Exemplars(variant, index, len(is_exemplar), labels, before, after, *means, len(dense)))
     return out
-
-
-def modal_prediction(predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the class that most of the networks `[networks, images]` predict for each image; of equals the first."""
-    votes = [(np.stack(predictions) == label).sum(axis=0) for label in range(int(np.max(predictions)) + 1)]
-    return np.argmax(votes, axis=0)
 
 
 def _with_outputs(arm: ArmResults) -> Iterator[tuple[Variant, list[outputs.Outputs], list[outputs.Outputs]]]:

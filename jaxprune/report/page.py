@@ -141,7 +141,7 @@ def _study_name(run: Run) -> str:
 
 def _section(run: Run, arm: ArmResults, run_name: str, label: str) -> Section:
     prefix = "-".join(formatting.file_stem(name) for name in (run_name, arm.dataset, arm.name) if name)
-    exemplars = measurements.exemplars(arm)
+    exemplars = measurements.arm_exemplars(arm)
     shown = [tables.networks(arm.rows), *tables.severities(arm.rows)]
     shown += [tables.exemplars(exemplars, arm.rows)] if exemplars else []
     return Section(label, prefix, run, arm, findings.verdicts(arm), exemplars, figures.plots(arm, prefix), shown)
@@ -222,17 +222,14 @@ def _pictures(section: Section) -> dict[str, Any]:
 
 
 def _exemplars(found: Exemplars, known: pictures.Pictures) -> dict[str, Any]:
-    predictions = {
-        int(index): [pictures.class_name(label, known.class_names) for label in labels]
-        for index, *labels in zip(
-            found.index, found.labels, found.dense_prediction, found.pruned_prediction, strict=True
-        )
-    }
     images = []
-    for index in [each for each in found.by_interest if each in known.exemplars][: pictures.MAX_EXEMPLARS]:
-        label, dense, pruned = predictions[index]
-        uri = pictures.data_uri(known.exemplars[index])
-        images.append({"uri": uri, "label": label, "dense": dense, "pruned": pruned, "index": index})
+    for index, *labels in zip(
+        map(int, found.index), found.labels, found.dense_prediction, found.pruned_prediction, strict=True
+    ):
+        if index in known.exemplars and len(images) < pictures.MAX_EXEMPLARS:
+            classes = (pictures.class_name(label, known.class_names) for label in labels)
+            image = dict(zip(("label", "dense", "pruned"), classes, strict=True))
+            images.append(image | {"uri": pictures.data_uri(known.exemplars[index]), "index": index})
     method = formatting.capitalized(formatting.method(found.variant.method))
     title = f"{method}, {formatting.sparsity(found.variant.sparsity)} sparse"
     return {"title": title, "images": images, "total": len(found.index)}

@@ -14,7 +14,6 @@
 
 import base64
 import io
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ import numpy as np
 from etils import epath
 
 from jaxprune import names, npz
+from jaxprune.report import exemplars
 
 FILE = "images.npz"
 _DIMENSIONS = {"index": 1, "images": 4, "class_names": 1, "gallery_index": 1, "gallery_sets": 1, "gallery_images": 5}
@@ -66,16 +66,20 @@ def wanted(run_dir: epath.PathLike) -> dict[str, Any]:
     Exemplars are taken from the most pruned network of each method and arm in turn, those first that the dense networks
     had right. Empty where the run kept no outputs per image.
     """
-    from jaxprune.report import aggregates, measurements, rows
+    from jaxprune.report import aggregates, rows
     from jaxprune.report.measurements import ArmResults
 
     table = aggregates.results(rows.read(epath.Path(run_dir)))
-    queues = []
+    groups = []
     for of_arm in aggregates.arms(table):
         arm = ArmResults(of_arm[of_arm["corruption"] == names.CLEAN], run_dir, num_resamples=1)
-        last = {each.variant.method: each for each in measurements.exemplars(arm)}
-        queues += [each.by_interest for each in last.values()]
-    index = list(dict.fromkeys(i for group in itertools.zip_longest(*queues) for i in group if i is not None))
+        for variants in arm.pruned().values():
+            pairs = (arm.paired_outputs(variant) for variant in reversed(variants))
+            dense, pruned = next((pair for pair in pairs if pair[0]), ((), ()))
+            if dense:
+                predictions = ([each.prediction for each in networks] for networks in (dense, pruned))
+                groups.append(exemplars.exemplars_by_interest(*predictions, dense[0].labels))
+    index = exemplars.in_turn(groups)
     worst = table["severity"].max()
     corruptions = sorted(set(table.loc[table["severity"] == worst, "corruption"]) - {names.CLEAN})
     step = max(1, -(-len(corruptions) // (GALLERY_SETS - 1)))

@@ -11,9 +11,10 @@ from jaxprune.report import aggregates, formatting
 # Mitra, Schwalbe, Klein 2024 (arXiv 2405.20876), section on the experimental set-up.
 DATASETS = ("cifar10", "cifar100")
 PRETRAIN_EPOCHS, FINETUNE_EPOCHS = 160, 40
-SEEDS, TEST_IMAGES, SEVERITIES = 3, 10_000, 5
-CORRUPTIONS = set(names.COMMON_CORRUPTIONS)
+SEEDS, TEST_IMAGES = 3, 10_000
+CORRUPTIONS, SEVERITIES = set(names.COMMON_CORRUPTIONS), set(names.SEVERITIES)
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+_DECIMALS = 6
 
 NOT_RECORDED = "not recorded"
 
@@ -30,9 +31,7 @@ class ProtocolItem(NamedTuple):
 def protocol_items(rows: pd.DataFrame, study: Mapping[str, Any]) -> list[ProtocolItem]:
     """Returns the protocol and the run side by side, for the rows of one arm."""
     dataset, corrupted = rows["dataset"].iloc[0], rows[rows["corruption"] != names.CLEAN]
-    sparsities = sorted(rows.loc[rows["method"] != names.DENSE, "sparsity"].unique())
-    low, high, step = (formatting.sparsity(each) for each in (SPARSITIES[0], SPARSITIES[-1], 0.1))
-    listed = ", ".join(map(formatting.sparsity, sparsities)) or "none"
+    severities = set(corrupted["severity"])
     return [
         ProtocolItem("Data set", "CIFAR-10 or CIFAR-100", dataset, dataset in DATASETS),
         _training(rows, study),
@@ -40,8 +39,8 @@ def protocol_items(rows: pd.DataFrame, study: Mapping[str, Any]) -> list[Protoco
         _count("Seeds", SEEDS, aggregates.seeds_per_variant(rows)),
         _count("Test images", TEST_IMAGES, rows["n"]),
         _corruptions(set(corrupted["corruption"])),
-        _count("Severities", SEVERITIES, pd.Series([corrupted["severity"].nunique()])),
-        ProtocolItem("Sparsities", f"{low} to {high} in steps of {step}", listed, set(SPARSITIES) <= set(sparsities)),
+        ProtocolItem("Severities", f"{len(SEVERITIES)}", f"{len(severities)}", severities >= SEVERITIES),
+        _sparsities(rows[rows["sparsity"] > 0]),
     ]
 
 
@@ -53,6 +52,16 @@ def _corruptions(here: set[str]) -> ProtocolItem:
     strange = len(here - CORRUPTIONS)
     note = f" ({strange} of them not in the protocol)" if strange else ""
     return ProtocolItem("Corruptions", f"{len(CORRUPTIONS)}", f"{len(here)}{note}", here == CORRUPTIONS)
+
+
+def _sparsities(pruned: pd.DataFrame) -> ProtocolItem:
+    low, high, step = (formatting.sparsity(each) for each in (SPARSITIES[0], SPARSITIES[-1], SPARSITIES[0]))
+    # A sparsity may have been computed: 0.1 + 0.2 is 0.3 too.
+    by_method = [set(each.round(_DECIMALS)) for _, each in pruned.groupby("method")["sparsity"]]
+    listed = ", ".join(map(formatting.sparsity, sorted(set().union(*by_method)))) or "none"
+    note = "" if all(each == by_method[0] for each in by_method) else " (not of every method)"
+    is_met = bool(by_method) and all(set(SPARSITIES) <= each for each in by_method)
+    return ProtocolItem("Sparsities", f"{low} to {high} in steps of {step}", f"{listed}{note}", is_met)
 
 
 def _training(rows: pd.DataFrame, study: Mapping[str, Any]) -> ProtocolItem:

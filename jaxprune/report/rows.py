@@ -77,7 +77,7 @@ def read_study(run_dir: epath.Path, *, config_hash: str) -> dict[str, Any]:
 
 def _compare_with_parts(run_dir: epath.Path, path: epath.Path, lines: list[tuple[int, bytes]]) -> None:
     folder = run_dir / row_parts.FOLDER
-    parts = sorted(folder.glob("*.jsonl")) if folder.exists() else []
+    parts = sorted(file for file in folder.iterdir() if file.suffix == ".jsonl") if folder.exists() else []
     if not parts:
         return
     cure = "rows.jsonl is made of them: run the study again, which gathers them; finished parts are kept"

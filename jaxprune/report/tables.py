@@ -215,7 +215,7 @@ def side_by_side(runs: Mapping[str, ArmResults]) -> Table:
     lines = []
     for variant in shared:
         title = [_text(formatting.method(variant.method)), _text(formatting.stage(variant.stage))]
-        for quantity, test_sets, measure in quantities(common):
+        for quantity, (test_sets, measure) in quantities(common).items():
             levels = [arm.level(variant, test_sets, measure) for arm in results]
             if np.isfinite([each.value for each in levels]).all():
                 change = bootstrap.independent_difference(levels[-1], levels[0])

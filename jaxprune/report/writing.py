@@ -1,5 +1,6 @@
 """Everything a report leaves in a folder: each file whole or not at all, and none of somebody else's replaced."""
 
+import contextlib
 import importlib.util
 import io
 import os
@@ -13,6 +14,7 @@ from jaxprune.report import rows
 FIGURES_DIR, TABLES_DIR, COMPARISON_DIR = "figures", "tables", "comparison"
 # Lists a report's files outside of run folders, as `sha256sum` writes and checks it.
 SUMS_FILE = ".jaxprune-report.sha256"
+_LOCK = "report"
 _ALWAYS_WRITTEN = ("report.html", "results.csv", "summary.csv", "verdicts.csv")
 # How the first file of a comparison begins; those that were written without check sums are recognised by it.
 _COMPARED_ROWS = "results.csv", b"run,schema_version,"
@@ -65,12 +67,14 @@ def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLik
 
     files.check_folder(out, what="report")
     is_elsewhere = _place(out) not in map(_place, folders)
-    if is_elsewhere:  # before minutes of drawing; the figures' names are not known yet
-        _refuse_foreign(out, _ALWAYS_WRITTEN, is_comparison=is_comparison)
+    if is_elsewhere:
+        # Before minutes of drawing; the figures' names are not known yet. No lock is left in a folder of the user's.
+        is_of_a_report = files.is_there(out / SUMS_FILE)
+        with files.lock(out, _LOCK, wait=True) if is_of_a_report else contextlib.nullcontext():
+            _refuse_foreign(out, _ALWAYS_WRITTEN, is_comparison=is_comparison)
     content = dict(_rendered(page.gather([page.Run(*run) for run in found]), page, drawing))
     if is_elsewhere:
-        with files.lock(out, "report", wait=True):
-            _write_where_nothing_is_lost(out, content, is_comparison=is_comparison)
+        _write_where_nothing_is_lost(out, content, is_comparison=is_comparison)
     else:
         _write_all(out, content)
     return out / "report.html"
@@ -115,28 +119,29 @@ def _write_all(out: epath.Path, content: Mapping[str, bytes]) -> None:
 
 def _write_where_nothing_is_lost(out: epath.Path, content: Mapping[str, bytes], *, is_comparison: bool) -> None:
     """Writes the files and their check sums, unless one is there that the check sums there do not know."""
-    known = _refuse_foreign(out, content, is_comparison=is_comparison)
-    new = {name: {files.checksum(each)} for name, each in content.items()}
-    both = {name: known.get(name, set()) | new.get(name, set()) for name in {**known, **new}}
-    files.write(out / SUMS_FILE, _sums_text(both))
-    _write_all(out, content)
-    others = {name: sums for name, sums in known.items() if name not in new and (out / name).is_file()}
-    files.write(out / SUMS_FILE, _sums_text(others | new))
+    with files.lock(out, _LOCK, wait=True):
+        known = _refuse_foreign(out, content, is_comparison=is_comparison)
+        new = {name: {files.checksum(each)} for name, each in content.items()}
+        both = {name: known.get(name, set()) | new.get(name, set()) for name in {**known, **new}}
+        files.write(out / SUMS_FILE, _sums_text(both))
+        _write_all(out, content)
+        others = {name: sums for name, sums in known.items() if name not in new and (out / name).is_file()}
+        files.write(out / SUMS_FILE, _sums_text(others | new))
 
 
 def _refuse_foreign(out: epath.Path, names: Iterable[str], *, is_comparison: bool) -> dict[str, set[str]]:
     """Returns the check sums of a report's files, by name, after making sure that no other files have these names."""
+    # Before the list is read, in which a new report is entered before it is written.
+    there = [name for name in names if files.is_there(out / name)]
+    present = {name: files.checksum_of(out / name) for name in there if (out / name).is_file()}
     known = _read_sums(out / SUMS_FILE)
     rows_file, begin = _COMPARED_ROWS
-    if not known and is_comparison and (out / rows_file).is_file() and (out / rows_file).read_bytes().startswith(begin):
-        known = {name: {files.checksum_of(out / name)} for name in names if (out / name).is_file()}
+    if not known and is_comparison and rows_file in present and (out / rows_file).read_bytes().startswith(begin):
+        known = {name: {checksum} for name, checksum in present.items()}
     for name in names:
         # Known are the old content and, where a report was interrupted, the new.
-        files.check_output(
-            out / name,
-            what="file of a report",
-            is_ours=lambda path, name=name: path.is_file() and files.checksum_of(path) in known.get(name, ()),
-        )
+        is_ours = name not in there or (name in present and present[name] in known.get(name, ()))
+        files.check_output(out / name, what="file of a report", is_ours=lambda path, is_ours=is_ours: is_ours)
     return known
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from jaxprune import checkpoints, models
@@ -42,7 +43,10 @@ DIGITS = ("--dataset", "digits", "--limit", "20")
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Returns a function that gives a command to two processes at once and returns their sorted exit codes."""
+    """Returns a function that gives a command to two processes at once and returns their sorted exit codes.
+
+    PROCESS in an argument stands for the number of the process, 0 or 1.
+    """
     log = tmp_path_factory.mktemp("log") / "stderr"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     with contextlib.ExitStack() as stack:
@@ -52,8 +56,9 @@ def pair(tmp_path_factory):
         workers = [stack.enter_context(subprocess.Popen(command, env=environment, **pipes)) for _ in range(2)]
 
         def give(*arguments):
-            for worker in workers:
-                worker.stdin.write(json.dumps(list(map(str, arguments))) + "\n")
+            for number, worker in enumerate(workers):
+                of_this = [str(argument).replace("PROCESS", str(number)) for argument in arguments]
+                worker.stdin.write(json.dumps(of_this) + "\n")
                 worker.stdin.flush()
             answers = [worker.stdout.readline().strip() for worker in workers]
             assert all(answers), log.read_text()
@@ -83,6 +88,18 @@ def test_evaluate_is_refused_to_one_of_them_and_the_other_s_rows_are_whole(pair,
         found = contents(out)
         assert found.keys() == {"rows.jsonl", "evaluation.json", "examples/net/clean-0.npz"}
         assert len(found["rows.jsonl"].splitlines()) == json.loads(found["evaluation.json"])["rows"]["count"] == 1
+
+
+def test_prune_is_refused_to_one_of_them_and_the_other_s_network_is_whole(pair, tmp_path):
+    net = models.create("resnet8", num_classes=10, key=jax.random.key(0), stage_widths=(4, 4, 4))
+    checkpoints.save(tmp_path / "net", net)
+    for out in rounds(tmp_path):
+        assert pair("jaxprune", "prune", tmp_path / "net", "--sparsity", "0.PROCESS5", "--out", out) == [0, 2]
+        found = checkpoints.load(out)
+        masks = jax.device_get(jax.tree.leaves(found.masks))
+        sparsity = 1 - sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks)
+        np.testing.assert_allclose(sparsity, found.metadata["sparsity"], atol=1e-3)
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_corrupt_is_shared(pair, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxprune import names, pruning, study
-from jaxprune.report import words
+from jaxprune.report import formatting
 from jaxprune.study import configuration
 from tests.pruning import toy
 
@@ -49,7 +49,7 @@ def test_a_row_says_all_that_is_asked_of_it(name):
     assert row.sparsity is None or 0 < row.sparsity < 1
     assert study.configuration.granularity(name) == row.granularity
     # The report may not import this room, so it has the titles again.
-    assert words.method(name) == row.title
+    assert formatting.method(name) == row.title
 
 
 def test_controls_are_the_random_methods_of_their_kind():

@@ -25,7 +25,7 @@ class GlobalPruningMixin:
 
     Attributes:
         custom_sparsity_map: paths of parameters that are ranked alone, at their own sparsity.
-        filter_fn: which parameters take part.
+        filter_fn: which parameters take part; only the default may select none of them.
         normalization_eps: added to the norm that scores are divided by.
         use_normalization: divides each parameter's scores by their L2 norm first (jaxpruner's default). Global
             magnitude pruning as in Han et al. 2015 and the robustness study sets it to False.
@@ -62,7 +62,8 @@ class GlobalPruningMixin:
             for names, score in sorted_by_name(scores)
             if names not in custom and self.filter_fn(names, score)
         }
-        sparsity_distributions.check_selection(scores, together or custom)
+        if self.filter_fn is not sparsity_distributions.NOT_DIM_ONE_FILTER_FN:
+            sparsity_distributions.check_selection(scores, together or custom)
         masks = {}
         if together:
             eps = self.normalization_eps if self.use_normalization else None
