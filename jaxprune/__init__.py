@@ -5,6 +5,7 @@ The rooms are sub-modules (`jaxprune.metrics`, `jaxprune.corruptions`, ...), imp
 """
 
 import importlib
+import warnings
 
 __version__ = "0.1.0"
 
@@ -12,16 +13,22 @@ _ROOMS = (
     "checkpoints",
     "corruptions",
     "data",
-    "distributed",
+    "devices",
     "evaluation",
     "metrics",
     "models",
     "pruning",
     "report",
-    "sharding",
     "study",
     "training",
 )
+
+# Earlier names, which work for one more release.
+_MOVED = {
+    "corrupted_sets": "jaxprune.evaluation.corrupted_sets",
+    "distributed": "jaxprune.devices",
+    "sharding": "jaxprune.devices",
+}
 
 __all__ = ["__version__", *_ROOMS]
 
@@ -29,6 +36,9 @@ __all__ = ["__version__", *_ROOMS]
 def __getattr__(name: str):
     if name in _ROOMS:
         return importlib.import_module(f"jaxprune.{name}")
+    if name in _MOVED:
+        warnings.warn(f"jaxprune.{name} is now {_MOVED[name]}", FutureWarning, stacklevel=2)
+        return importlib.import_module(_MOVED[name])
     raise AttributeError(f"module 'jaxprune' has no attribute {name!r}; its rooms are {', '.join(_ROOMS)}")
 
 

@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _complain(str(error), error.code)
         raise
     except (FloatingPointError, RuntimeError) as error:
-        lost = _loaded("jaxprune.distributed", "LostProcessError")
+        lost = _loaded("jaxprune.devices", "LostProcessError")
         if isinstance(error, RuntimeError) and not isinstance(error, lost):
             raise
         return _complain(str(error), EXIT_FAILED)
@@ -146,7 +146,8 @@ def _run(arguments: list[str]) -> None:
     from etils import epath
     from tyro.conf import Positional
 
-    from jaxprune import distributed, files
+    from jaxprune import files
+    from jaxprune.devices import processes
     from jaxprune.study import StudyConfig, unfinished
     from jaxprune.study import run as run_study
 
@@ -183,11 +184,11 @@ def _run(arguments: list[str]) -> None:
         _print_plan(parsed.study, out)
         return
     if parsed.distributed or parsed.coordinator:
-        distributed.start(parsed.coordinator, parsed.num_processes, parsed.process_id)
+        processes.start(parsed.coordinator, parsed.num_processes, parsed.process_id)
     how = {"command": shlex.join(["jaxprune", "run", *arguments]), "shard": parsed.shard}
-    if not distributed.is_writer():
+    if not processes.is_main_process():
         run_study(parsed.study, out, **how)
-        distributed.wait_for_all("the report")
+        processes.barrier("the report")
         return
     _with_progress(lambda on_progress: run_study(parsed.study, out, **how, on_progress=on_progress))
     missing = unfinished(parsed.study, out)
@@ -198,7 +199,7 @@ def _run(arguments: list[str]) -> None:
         )
     else:
         _write_report(out)
-    distributed.wait_for_all("the report")
+    processes.barrier("the report")
 
 
 def _print_plan(config, out) -> None:
@@ -753,7 +754,8 @@ def _corrupt(arguments: list[str]) -> None:
         raise ValueError("jaxprune corrupt needs either --out DIR (write images) or --preview FILE.png (draw one)")
     import jax
 
-    from jaxprune import corrupted_sets, data, evaluation, files
+    from jaxprune import data, evaluation, files
+    from jaxprune.evaluation import corrupted_sets
 
     where = (
         files.check_folder(options.out, what="folder of corrupted images")
@@ -808,9 +810,9 @@ def _image_of(source: dict, index: int):
 def _image_file(path: str):
     import numpy as np
 
-    from jaxprune import image_files
+    from jaxprune.files.images import read_rgb
 
-    return np.asarray(image_files.read_rgb(path))
+    return np.asarray(read_rgb(path))
 
 
 def _doctor(arguments: list[str]) -> int:

@@ -18,8 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 import jaxprune
 
 # Public, though loaded by their full names only.
-_UNLISTED_ROOMS = ("corrupted_sets",)
-_UNLISTED_MODULES = {"metrics": ("jaxprune.metrics.plots",)}
+_UNLISTED_MODULES = {"metrics": ("jaxprune.metrics.plots",), "evaluation": ("jaxprune.evaluation.corrupted_sets",)}
 _LONGEST_VALUE = 100  # characters of a constant that are worth showing
 
 
@@ -151,7 +150,7 @@ def _cell(text: str) -> nodes.entry:
 def _write_pages(app, config) -> None:
     """Writes a page for each room into `api/`, and removes those of rooms that are gone."""
     folder = pathlib.Path(app.srcdir) / "api"
-    rooms = sorted([*exports_of(jaxprune), *_UNLISTED_ROOMS])
+    rooms = sorted(exports_of(jaxprune))
     pages = {folder / f"{room}.rst": _page(f"jaxprune.{room}", _UNLISTED_MODULES.get(room, ())) for room in rooms}
     for page in set(folder.glob("*.rst")) - set(pages):
         page.unlink()

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxprune import files, models
-from jaxprune.own_files import DamagedError, brief
+from jaxprune.checkpoints.orbax_folder import DamagedError, brief
 
 FORMAT_VERSION = 1
 # What parameters and statistics of a float32 architecture may be kept as.

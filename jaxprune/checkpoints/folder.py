@@ -8,7 +8,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
-from jaxprune import files, models, own_files
+from jaxprune import files, models
+from jaxprune.checkpoints import orbax_folder
 from jaxprune.checkpoints.description import (
     FORMAT_VERSION,
     MASK_TYPE,
@@ -20,7 +21,7 @@ from jaxprune.checkpoints.description import (
     refuse_other_version,
     unusual_types,
 )
-from jaxprune.own_files import DamagedError
+from jaxprune.checkpoints.orbax_folder import DamagedError
 
 _WEIGHTS, _DESCRIPTION = "weights", "description"
 
@@ -60,7 +61,7 @@ def save(
     path = files.check_output(path, what="checkpoint folder", is_ours=_is_ours if replace else None)
     description, weights = describe(classifier, masks=masks, metadata=metadata)
     # What was not there when it was asked about is not replaced.
-    own_files.write(path, _WEIGHTS, _with_all_masks(weights, np.ones), description, replace=files.is_there(path))
+    orbax_folder.write(path, _WEIGHTS, _with_all_masks(weights, np.ones), description, replace=files.is_there(path))
 
 
 def load(path) -> Checkpoint:
@@ -87,17 +88,17 @@ def load(path) -> Checkpoint:
 
 
 def _load(path: epath.Path) -> Checkpoint:
-    description = own_files.read_description(path)
+    description = orbax_folder.read_description(path)
     refuse_other_version(description, f"the checkpoint at {path}")
-    own_files.check_seal(description)
-    stored = own_files.stored_arrays(path, _WEIGHTS)
+    orbax_folder.check_seal(description)
+    stored = orbax_folder.stored_arrays(path, _WEIGHTS)
     if "dtypes" not in description:
         description["dtypes"] = unusual_types(stored, expected_weights(description))
     expected = expected_weights(description)
     difference = first_difference(stored, _with_all_masks(expected, jax.ShapeDtypeStruct))
     if difference:
         raise ValueError(f"the checkpoint at {path} does not hold a {description['name']} as it says: {difference}")
-    weights = own_files.read_arrays(path, _WEIGHTS, _with_all_masks(expected, jax.ShapeDtypeStruct))
+    weights = orbax_folder.read_arrays(path, _WEIGHTS, _with_all_masks(expected, jax.ShapeDtypeStruct))
     weights = jax.tree.map(
         lambda wanted, leaf: None if wanted is None else leaf, expected, weights, is_leaf=lambda leaf: leaf is None
     )
@@ -131,12 +132,12 @@ def _is_ours(path: epath.Path) -> bool:
     if next(path.iterdir(), None) is None:
         return True
     try:
-        description = own_files.read_description(path)
+        description = orbax_folder.read_description(path)
     except DamagedError:
         return False
     if description.get("format_version") != FORMAT_VERSION or description.get("name") not in models.MODELS:
         return False
-    foreign = own_files.foreign_file(path, _WEIGHTS)
+    foreign = orbax_folder.foreign_file(path, _WEIGHTS)
     if foreign is not None:
         raise FileExistsError(
             f"the checkpoint folder {path} holds {foreign}, which jaxprune did not write and would delete; "

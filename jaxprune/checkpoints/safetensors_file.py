@@ -9,7 +9,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
-from jaxprune import files, models, own_files
+from jaxprune import files, models
+from jaxprune.checkpoints import orbax_folder
 from jaxprune.checkpoints.description import (
     assemble,
     check_arrays,
@@ -20,7 +21,7 @@ from jaxprune.checkpoints.description import (
     unusual_types,
 )
 from jaxprune.checkpoints.folder import Checkpoint
-from jaxprune.own_files import DamagedError
+from jaxprune.checkpoints.orbax_folder import DamagedError
 
 _DESCRIPTION = "jaxprune"
 _HEADER_SIZE_BYTES = 8  # a little-endian count of the header's bytes precedes the header
@@ -53,7 +54,7 @@ def export_safetensors(path, classifier: models.Classifier, *, masks: PyTree | N
     is_new = not files.is_there(path)
     description, weights = describe(classifier, masks=masks, metadata=None)
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _dotted_leaves(weights)}
-    content = safetensors.numpy.save(arrays, metadata={_DESCRIPTION: json.dumps(own_files.seal(description))})
+    content = safetensors.numpy.save(arrays, metadata={_DESCRIPTION: json.dumps(orbax_folder.seal(description))})
     files.write(path, content, exclusive=is_new)
 
 
@@ -87,7 +88,7 @@ def _checkpoint(path: epath.Path, arrays: dict[str, np.ndarray], description: di
             f"checkpoints.export_safetensors wrote"
         )
     refuse_other_version(description, str(path))
-    own_files.check_seal(description)
+    orbax_folder.check_seal(description)
     if "dtypes" not in description:
         usual = expected_weights(description)
         found = jax.tree_util.tree_map_with_path(lambda place, _: arrays.get(_dotted(place)), usual)

@@ -10,8 +10,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int, Shaped, UInt8
 
-from jaxprune import image_files
 from jaxprune.corruptions._procedural_frost import grow_frost, resize_grown
+from jaxprune.files.images import read_rgb
 
 # The share of a texture's size that each preset keeps.
 _SCALES = {"cifar": 0.2, "tiny_imagenet": 0.3, "imagenet": 1.0}
@@ -155,4 +155,4 @@ def _atlas(textures: FrostTextures, preset: str, image_size: tuple[int, int]) ->
 
 
 def _decode(path: epath.PathLike) -> UInt8[np.ndarray, "_ _ 3"]:
-    return np.asarray(image_files.read_rgb(path))
+    return np.asarray(read_rgb(path))

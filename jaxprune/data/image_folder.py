@@ -11,8 +11,8 @@ from concurrent import futures
 import numpy as np
 from etils import epath
 
-from jaxprune import image_files
 from jaxprune.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset, check_limit
+from jaxprune.files.images import ENDINGS, read_rgb
 
 SPLITS = ("train", "validation", "test")
 _SHOWN = 5  # as many names or sizes an error lists
@@ -157,11 +157,11 @@ def list_image_folder(path, *, class_names: Sequence[str] | None = None):
             unread[f"{ending or 'without ending'} beside the classes"] = beside[ending]
     for label, name in enumerate(names):
         below = list(_files_below(root / name)) if name in found else []
-        inside = sorted((file for file in below if _ending(file) in image_files.ENDINGS), key=os.fspath)
-        others = collections.Counter(_ending(file) for file in below if _ending(file) not in image_files.ENDINGS)
+        inside = sorted((file for file in below if _ending(file) in ENDINGS), key=os.fspath)
+        others = collections.Counter(_ending(file) for file in below if _ending(file) not in ENDINGS)
         if not inside and name in found:
             raise ValueError(
-                f"class {name!r} of {root} has no images ({', '.join(image_files.ENDINGS)}); it holds "
+                f"class {name!r} of {root} has no images ({', '.join(ENDINGS)}); it holds "
                 f"{_counts(others) or 'no files'}; remove the sub-folder or fill it"
             )
         files += inside
@@ -170,7 +170,7 @@ def list_image_folder(path, *, class_names: Sequence[str] | None = None):
     if unread:
         warnings.warn(
             f"{root}: {unread.total()} files were not read ({_counts(unread)}); a class's images are the files in its "
-            f"sub-folder that end in {', '.join(image_files.ENDINGS)}",
+            f"sub-folder that end in {', '.join(ENDINGS)}",
             stacklevel=3,
         )
     return files, np.array(labels, np.int32), names
@@ -181,7 +181,7 @@ def _files_below(folder: epath.Path) -> Iterator[epath.Path]:
         if _is_hidden(entry):
             continue
         # Asking whether it is a folder takes time, in buckets above all.
-        if _ending(entry) not in image_files.ENDINGS and entry.is_dir():
+        if _ending(entry) not in ENDINGS and entry.is_dir():
             yield from _files_below(entry)
         else:
             yield entry
@@ -204,9 +204,9 @@ def _counts(endings: collections.Counter) -> str:
 def read_image(path, *, image_size: int | None = None, crop_fraction: float = 1.0) -> np.ndarray:
     """Returns one image file as uint8 RGB [H, W, 3], resized if `image_size` is given.
 
-    Raises: as `image_files.read_rgb`.
+    Raises: as `read_rgb`.
     """
-    image = image_files.read_rgb(path)
+    image = read_rgb(path)
     return np.asarray(image if image_size is None else resize(image, image_size, crop_fraction))
 
 

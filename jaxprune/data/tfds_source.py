@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxprune import image_files
 from jaxprune.data.class_names import CIFAR10_CLASSES
 from jaxprune.data.dataset import CIFAR10_MEAN, CIFAR10_STD, Dataset
 from jaxprune.data.tfds_description import INFO_FILE, READABLE_FORMAT, OtherFormatError, describe, naming_damage
+from jaxprune.files.images import read_rgb
 
 CORRUPTED_SPLITS = ("test",)
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -149,7 +149,7 @@ class Source(NamedTuple):
 
     def _decoded(self, image: bytes, index: int) -> np.ndarray:
         # TFDS decodes without looking at the EXIF orientation, and labels and boxes were made so.
-        return np.asarray(image_files.read_rgb(image, name=f"image {index} of {self.folder}", is_turned=False))
+        return np.asarray(read_rgb(image, name=f"image {index} of {self.folder}", is_turned=False))
 
 
 def open_source(folder, name: str, *, split: str, label_key: str = "label") -> Source:

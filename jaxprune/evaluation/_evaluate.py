@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxprune import corruptions as corruption_room
-from jaxprune import distributed, models, sharding
+from jaxprune import models
 from jaxprune.data import Dataset, StreamedDataset
+from jaxprune.devices import placement, processes
 from jaxprune.evaluation._arguments import check_classifiers, check_images, check_options, fingerprint
 from jaxprune.evaluation._run import Group, Run, group_classifiers, measure
 from jaxprune.evaluation._streams import Streams
@@ -51,7 +52,7 @@ def evaluate(
     infinite logits: named in a warning, its row has `"finite": False` and None for every metric, and the others go on.
     Classifiers of several architectures and widths may be mixed.
 
-    With `distributed.start()` on several processes each computes its part of the images, all get all the rows, and
+    With `devices.start()` on several processes each computes its part of the images, all get all the rows, and
     process 0 writes the examples.
 
     Args:
@@ -109,7 +110,7 @@ def evaluate(
         check_examples_paths(keep.folder, classifiers, [(each.name, each.severity) for each in planned])
     classifiers = {label: models.in_precision(classifier, precision) for label, classifier in classifiers.items()}
     precisions = _precisions(classifiers, dataset, asked=precision)
-    mesh = sharding.data_mesh(devices)
+    mesh = placement.data_mesh(devices)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     model_axis = model_axis or ("loop" if on_cpu else "vmap")
     with Streams.for_mesh(mesh) as streams:
@@ -124,7 +125,7 @@ def evaluate(
             streams=streams,
         )
         if run.num_processes > 1:
-            distributed.agree(
+            processes.agree(
                 "evaluation", fingerprint(run, classifiers, planned, model_axis=model_axis, precisions=precisions)
             )
         rows = _measured(run, classifiers, planned, model_axis, precisions, on_test_set)
@@ -158,10 +159,10 @@ def _measured(
             check_images(classifiers, source)
             check_labels_agree(test_set, run.known_labels(source), run.known_labels(dataset), dataset.name)
         batches = clean_batches if test_set.read is None else None
-        with distributed.lockstep(f"{test_set.name} {test_set.severity}", run.num_processes):
+        with processes.lockstep(f"{test_set.name} {test_set.severity}", run.num_processes):
             groups, measured = measure(run, groups, test_set, source, batches)
         rows += _rows(groups, measured, precisions, test_set, source)
-        if keep is not None and (run.num_processes == 1 or distributed.is_writer()):
+        if keep is not None and (run.num_processes == 1 or processes.is_main_process()):
             _save_examples(run, groups, measured, precisions, test_set, source)
         if on_test_set is not None:
             on_test_set(test_set.name, test_set.severity)

@@ -9,10 +9,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from jaxprune import corruptions as corruption_room
-from jaxprune import metrics, models, sharding
+from jaxprune import metrics, models
+from jaxprune.devices import placement
 
-_DATA = PartitionSpec(sharding.DATA_AXIS)
-_MODELS_AND_DATA = PartitionSpec(None, sharding.DATA_AXIS)
+_DATA = PartitionSpec(placement.DATA_AXIS)
+_MODELS_AND_DATA = PartitionSpec(None, placement.DATA_AXIS)
 _EVERYWHERE = PartitionSpec()
 
 
@@ -29,7 +30,7 @@ def corrupt(key, images, first_index, severity, *, name: str, textures, mesh: Me
     """Returns a corrupted batch; its images lie where the clean ones do. `key` holds the words of a random key."""
 
     def local(key, images, first_index, severity):
-        first_here = first_index + jax.lax.axis_index(sharding.DATA_AXIS) * len(images)
+        first_here = first_index + jax.lax.axis_index(placement.DATA_AXIS) * len(images)
         return corruption_room.corrupt(
             key, images, name=name, severity=severity, first_index=first_here, frost_textures=textures
         )

@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from jaxprune import corruptions as corruption_room
-from jaxprune import models, sharding
+from jaxprune import models
 from jaxprune.data import Dataset, StreamedDataset
+from jaxprune.devices import placement
 from jaxprune.evaluation import _programs
 from jaxprune.evaluation._streams import Streams
 from jaxprune.evaluation.examples import KeepExamples
@@ -54,14 +55,14 @@ class Run:
     @property
     def num_processes(self) -> int:
         """How many processes the devices belong to."""
-        return sharding.num_processes(self.mesh)
+        return placement.num_processes(self.mesh)
 
     def rows_per_batch(self, source: Dataset | StreamedDataset) -> int:
         """Returns the one size of a test set's batches, as equal as they can be."""
         batches = math.ceil(len(source) / self.batch_size)
         # As many as there are streams, but none smaller than a piece of the forward pass.
         batches = max(batches, min(self.streams.count, math.ceil(len(source) / self.micro_batch)))
-        return sharding.round_up(math.ceil(len(source) / batches), self.mesh)
+        return placement.round_up(math.ceil(len(source) / batches), self.mesh)
 
     def stays_on_devices(self, source: Dataset | StreamedDataset) -> bool:
         """Returns whether a data set is small enough to be placed once for all test sets."""
@@ -71,7 +72,7 @@ class Run:
         """Yields images and labels on the devices."""
         size = self.rows_per_batch(source)
         for arrays in self._host_batches(source, size):
-            yield sharding.place_rows(tuple(sharding.pad_rows(array, size) for array in arrays), self.mesh)
+            yield placement.place_rows(tuple(placement.pad_rows(array, size) for array in arrays), self.mesh)
 
     def _host_batches(self, source: Dataset | StreamedDataset, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if isinstance(source, Dataset):
@@ -126,7 +127,7 @@ def group_classifiers(classifiers: Mapping[str, models.Classifier], model_axis: 
         indices, alike = zip(*members, strict=True)
         together = alike[0] if len(alike) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *alike)
         weights_finite = np.array([models.first_non_finite(classifier) is None for classifier in alike])
-        groups.append(Group(indices, sharding.place_everywhere(together, mesh), weights_finite))
+        groups.append(Group(indices, placement.place_everywhere(together, mesh), weights_finite))
     return groups
 
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from jaxprune import files, metrics, npz
+from jaxprune import files, metrics
+from jaxprune.files import npz
 
 EXAMPLE_DTYPES = ("float32", "float16")
 FORMAT_VERSION = 1

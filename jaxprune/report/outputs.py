@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxprune import npz
+from jaxprune.files import npz
 
 FOLDER = "examples"
 # The number of equal-width bins of the calibration error, and their inner edges as float32 confidences meet them.

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxprune import names, npz
+from jaxprune import names
+from jaxprune.files import npz
 from jaxprune.report import exemplars
 
 FILE = "images.npz"

@@ -8,7 +8,7 @@ intact is skipped. Everything random follows from the configuration, so but for 
 on where a run was interrupted, or who computed them.
 
 Several processes may run the same study in one folder: each takes parts that nobody is at (`files.lock`). Independent
-jobs may also get a `shard` of the (seed, arm) pairs each. Processes that `distributed.start` joined evaluate together;
+jobs may also get a `shard` of the (seed, arm) pairs each. Processes that `devices.start` joined evaluate together;
 process 0 trains and writes.
 """
 
@@ -20,7 +20,8 @@ from typing import NamedTuple
 import jax
 from etils import epath
 
-from jaxprune import checkpoints, data, distributed, evaluation, files, models, training
+from jaxprune import checkpoints, data, evaluation, files, models, training
+from jaxprune.devices import processes
 from jaxprune.report import outputs, schema
 from jaxprune.study import parts
 from jaxprune.study.candidates import (
@@ -100,15 +101,15 @@ def run(
     """
     check(config)
     out = files.check_folder(out, what="run folder")
-    units = distributed.shard(parts.units(config), shard)
+    units = processes.shard(parts.units(config), shard)
     refuse_another_study(out, config)
     parts.check_rows(config, out)
     refuse_foreign(out)
     this_run = _Run(config, out, units, on_progress or (lambda progress: None))
-    distributed.agree("study", {"configuration": config_hash(config), "run folder": str(out), "shard": shard})
-    if distributed.is_writer():
+    processes.agree("study", {"configuration": config_hash(config), "run folder": str(out), "shard": shard})
+    if processes.is_main_process():
         claim(out, config, command)
-    distributed.wait_for_all("the run folder")
+    processes.barrier("the run folder")
     this_run.whole()
     return out / parts.ROWS_FILE
 
@@ -169,7 +170,7 @@ class _Run:
                     self._tell(f"seed {unit[0]}, {unit[1].name} found", unit, 1.0)
                 else:
                     self._one_unit(unit, wait=wait)
-        if distributed.is_writer():
+        if processes.is_main_process():
             parts.gather(self.config, self.out)
             if not parts.unfinished(self.config, self.out):
                 with files.lock(self.out, "images", wait=True):
@@ -194,7 +195,7 @@ class _Run:
         def measure(name: str) -> None:
             with self._timed("evaluation"):
                 self._evaluate(unit, name, candidates, about)
-            if distributed.is_writer():
+            if processes.is_main_process():
                 parts.gather(self.config, self.out)
 
         self._all_parts(
@@ -228,7 +229,7 @@ class _Run:
         """Adds the seconds that its block takes to `study.json`, over all calls and processes that a run took."""
         start = time.monotonic()
         yield
-        if distributed.is_writer():
+        if processes.is_main_process():
             add_seconds(self.out, part, time.monotonic() - start)
 
     def _dense(self, unit: Unit, *, wait: bool) -> models.Classifier | None:
@@ -236,7 +237,7 @@ class _Run:
         seed, arm = unit
         name, planned = next(iter(parts.trainings(self.config, unit).items()))
         path = parts.checkpoint_path(self.out, name)
-        if distributed.is_writer() and not path.exists():
+        if processes.is_main_process() and not path.exists():
             if wait:
                 self._tell(f"seed {seed}: {arm.name}")
             with files.lock(self.out, path.name, wait=wait) as mine:
@@ -247,7 +248,7 @@ class _Run:
                     description = f"seed {seed}: training {arm.name}"
                     with self._timed("training"):
                         self._fit(path, start, planned.how, description, key_of(seed, "pretrain"), masks=None)
-        distributed.wait_for_all(f"the training of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
+        processes.barrier(f"the training of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
         return self._found(path)
 
     def _all_trained(self, unit: Unit, planned: list[Network], dense: models.Classifier) -> dict[Network, Trained]:
@@ -268,11 +269,11 @@ class _Run:
             with self._timed("training" if is_scratch else "fine-tuning"):
                 self._fit(path, begin, how, description, key_of(network.seed, "finetune"), start.masks)
 
-        if distributed.is_writer():
+        if processes.is_main_process():
             self._all_parts(
                 list(wanted), path=lambda path: path, is_done=files.is_there, do=do, part=lambda path: path.name
             )
-        distributed.wait_for_all(f"the fine-tuning of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
+        processes.barrier(f"the fine-tuning of {arm.name}", timeout_s=_TRAINING_TIMEOUT_S)
         results = {(each.network, each.stage): self._found(path) for path, each in wanted.items()}
         return {
             network: Trained(results[network, STAGE_FINE_TUNED], results.get((network, STAGE_SCRATCH)))
@@ -286,7 +287,7 @@ class _Run:
         return parts.is_done(self.config, self.out, unit, name)
 
     def _found(self, path: epath.Path) -> models.Classifier:
-        if distributed.is_writer():
+        if processes.is_main_process():
             with files.lock(self.out, path.name, wait=False) as mine:
                 if mine:  # of a run that was killed just before it did
                     training.delete_checkpoints(self._training_path(path))
@@ -351,7 +352,7 @@ class _Run:
             non_finite="mark",
             on_test_set=on_test_set,
         )
-        if not distributed.is_writer():
+        if not processes.is_main_process():
             return
         rows = []
         for row in measured:

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxprune import data, models, sharding
+from jaxprune import data, models
+from jaxprune.devices import placement
 from jaxprune.training.interrupts import Interrupted, terminations
 from jaxprune.training.options import Options
 from jaxprune.training.records import EpochRecord
@@ -39,8 +40,8 @@ class Training:
         options: Options,
         stacked: bool = False,
     ):
-        mesh = None if options.devices is None else sharding.data_mesh(options.devices)
-        self.place = jax.device_put if mesh is None else functools.partial(sharding.replicate, mesh=mesh)
+        mesh = None if options.devices is None else placement.data_mesh(options.devices)
+        self.place = jax.device_put if mesh is None else functools.partial(placement.replicate, mesh=mesh)
         self.dataset, self.epochs, self.options, self.stacked = dataset, epochs, options, stacked
         self.is_streamed = isinstance(dataset, data.StreamedDataset)
         self.batch_size = min(options.batch_size, len(dataset))

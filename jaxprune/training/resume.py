@@ -21,8 +21,9 @@ import numpy as np
 from etils import epath
 from jaxtyping import PyTree
 
-from jaxprune import files, own_files
-from jaxprune.own_files import DamagedError
+from jaxprune import files
+from jaxprune.checkpoints import orbax_folder
+from jaxprune.checkpoints.orbax_folder import DamagedError
 
 FORMAT, FORMAT_VERSION = "jaxprune training state", 1
 KEPT = 2
@@ -132,7 +133,7 @@ class Checkpoints:
 
     def _write(self, path: epath.Path, arrays: dict[str, np.ndarray], description: dict) -> None:
         files.check_output(path, what="training state", is_ours=lambda path: _foreign(path) is None)
-        own_files.write(path, _STATE, arrays, description, replace=files.is_there(path))
+        orbax_folder.write(path, _STATE, arrays, description, replace=files.is_there(path))
         if description["step"] == 0:
             self._write_records(description["records"])
 
@@ -171,7 +172,7 @@ class Checkpoints:
             raise FileExistsError(f"{path} holds no records of epochs that jaxprune wrote; {_CURE}")
 
     def _describe(self, path: epath.Path) -> dict:
-        description = own_files.read_description(path)
+        description = orbax_folder.read_description(path)
         if description.get("format") != FORMAT:
             raise DamagedError("it is no training state that jaxprune wrote")
         if description.get("format_version") != FORMAT_VERSION:
@@ -181,7 +182,7 @@ class Checkpoints:
         lost = _DESCRIBED - description.keys()
         if lost:
             raise DamagedError(f"its description lacks {', '.join(sorted(lost))}")
-        own_files.check_seal(description)
+        orbax_folder.check_seal(description)
         return description
 
     def _refuse_another_run(self, path: epath.Path, description: dict, template: PyTree) -> None:
@@ -200,11 +201,11 @@ class Checkpoints:
 
     def _read(self, path: epath.Path, description: dict, template: PyTree) -> PyTree:
         targets = dict(_named_leaves(jax.eval_shape(_raw, template)))
-        stored = dict(own_files.stored_arrays(path, _STATE))
+        stored = dict(orbax_folder.stored_arrays(path, _STATE))
         for name, leaf in targets.items():
             if name not in stored or (tuple(stored[name].shape), stored[name].dtype) != (leaf.shape, leaf.dtype):
                 raise DamagedError(f"{name} is missing, or of another shape or type than its description says")
-        arrays = own_files.read_arrays(path, _STATE, targets)
+        arrays = orbax_folder.read_arrays(path, _STATE, targets)
         for name in targets:
             if checksum(arrays[name]) != description["checksums"].get(name):
                 raise DamagedError(f"the check sum of {name} is wrong")
@@ -248,13 +249,13 @@ def _foreign(path: epath.Path) -> str | None:
     """
     if not path.is_dir():
         return "is no folder"
-    foreign = own_files.foreign_file(path, _STATE)
+    foreign = orbax_folder.foreign_file(path, _STATE)
     if foreign is not None:
         return f"holds {foreign}, which jaxprune did not write and would delete"
     try:
-        is_other = own_files.read_description(path).get("format") != FORMAT
+        is_other = orbax_folder.read_description(path).get("format") != FORMAT
     except DamagedError:
-        is_other = next(path.iterdir(), None) is not None and not own_files.has_description(path)
+        is_other = next(path.iterdir(), None) is not None and not orbax_folder.has_description(path)
     return "is no training state that jaxprune wrote" if is_other else None
 
 
@@ -273,7 +274,7 @@ def _delete_unfinished(folder: epath.Path) -> None:
     """Deletes what processes that were killed left unfinished."""
     files.tidy(folder)
     for path in folder.iterdir():
-        if _UNFINISHED.fullmatch(path.name) and path.is_dir() and own_files.foreign_file(path, _STATE) is None:
+        if _UNFINISHED.fullmatch(path.name) and path.is_dir() and orbax_folder.foreign_file(path, _STATE) is None:
             path.rmtree()
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxprune import pruning, sharding
+from jaxprune import pruning
+from jaxprune.devices import placement
 from jaxprune.training import losses
 from jaxprune.training.state import Tally, TrainState, update_average
 
@@ -85,7 +86,7 @@ def _train_step(state, frozen, masks, images, labels, order, epoch_key, recipe: 
     chosen = jax.lax.dynamic_slice_in_dim(order, tally.step * recipe.batch_size, recipe.batch_size)
     # The rows of a batch are split among the devices, and padded by the compiler where they do not divide: the program
     # means the whole batch still, BatchNorm's statistics included.
-    rows = PartitionSpec(sharding.DATA_AXIS)
+    rows = PartitionSpec(placement.DATA_AXIS)
     batch_images, batch_labels = _constrain((images[chosen], labels[chosen]), recipe.mesh, rows)
     step_key = jax.random.fold_in(epoch_key, tally.step)
     augment_key, dropout_key = jax.random.split(step_key)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from jaxprune import models, sharding
+from jaxprune import models
+from jaxprune.devices import placement
 from jaxprune.training import losses
 
 # Images per forward pass on accelerators; CPUs take pieces that fit the cache.
@@ -23,7 +24,7 @@ def validate(
     def one(classifier):
         def piece(images_and_labels):
             if mesh is not None:
-                rows = NamedSharding(mesh, PartitionSpec(sharding.DATA_AXIS))
+                rows = NamedSharding(mesh, PartitionSpec(placement.DATA_AXIS))
                 images_and_labels = jax.lax.with_sharding_constraint(images_and_labels, rows)
             images, labels = images_and_labels
             logits, _ = classifier.apply(classifier.params, classifier.batch_stats, images)

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxprune import corrupted_sets, data, evaluation, models
+from jaxprune import data, evaluation, models
+from jaxprune.evaluation import corrupted_sets
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxprune import checkpoints, files, models, own_files, pruning
+from jaxprune import checkpoints, files, models, pruning
+from jaxprune.checkpoints import orbax_folder
 from jaxprune.models import export
 from jaxprune.training import resume
 from tests.files import failpoints
@@ -43,9 +44,9 @@ def replace_libraries(patch):
         with np.load(pathlib.Path(path) / item / "arrays.npz") as file:
             return dict(file)
 
-    patch(own_files, "_orbax_save", orbax_save)
-    patch(own_files, "stored_arrays", read_arrays)
-    patch(own_files, "read_arrays", read_arrays)
+    patch(orbax_folder, "_orbax_save", orbax_save)
+    patch(orbax_folder, "stored_arrays", read_arrays)
+    patch(orbax_folder, "read_arrays", read_arrays)
     program = types.SimpleNamespace(serialize=lambda: f"the {exporting[-1]} program".encode())
     traced = types.SimpleNamespace(
         symbolic_shape=lambda name: (1,), export=lambda function, platforms: lambda images: program
@@ -187,8 +188,8 @@ def test_deleting_that_stops_at_any_moment_leaves_whole_states_and_is_done_by_th
         with pytest.raises(failpoints.Stopped), failpoints.stop_at(number):
             resume.delete_checkpoints(place / "training")
         for path in (place / "training").glob("step_*"):
-            own_files.check_seal(own_files.read_description(path))
-            assert own_files.read_arrays(path, "state")["['weights']"].shape == (3,)
+            orbax_folder.check_seal(orbax_folder.read_description(path))
+            assert orbax_folder.read_arrays(path, "state")["['weights']"].shape == (3,)
         resume.delete_checkpoints(place / "training")
         assert [path.name for path in (place / "training").iterdir() if path.name != ".locks"] == ["epochs.jsonl"]
 

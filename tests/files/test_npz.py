@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxprune import npz
+from jaxprune.files import npz
 
 CONTENT = {
     "labels": np.arange(40, dtype=np.int32) % 10,

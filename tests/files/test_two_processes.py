@@ -14,8 +14,8 @@ import pytest
 
 from jaxprune import checkpoints, models
 from jaxprune.study import parts
-from tests import study_rows
 from tests.files import failpoints
+from tests.study import study_rows
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FEW = 5
@@ -25,7 +25,7 @@ WORKER = f"""
 import json, sys
 sys.path.insert(0, {str(ROOT)!r})
 from jaxprune import cli, study
-from tests import study_rows
+from tests.study import study_rows
 from tests.files import failpoints
 for line in sys.stdin:
     arguments, out = json.loads(line), sys.stdout

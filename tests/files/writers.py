@@ -14,12 +14,12 @@ from unittest import mock
 import numpy as np
 from etils import epath
 
-from jaxprune import corrupted_sets, data, report, study
-from jaxprune.evaluation import Examples, examples, folder
+from jaxprune import data, report, study
+from jaxprune.evaluation import Examples, corrupted_sets, examples, folder
 from jaxprune.files import checksum
 from jaxprune.report import row_parts, rows, writing
 from jaxprune.study import images, parts, provenance
-from tests.study_rows import CONFIG, SEVERITIES, part_path, rows_of
+from tests.study.study_rows import CONFIG, SEVERITIES, part_path, rows_of
 
 N = 6
 DATASET = data.Dataset(

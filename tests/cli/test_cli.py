@@ -10,7 +10,7 @@ import pytest
 
 from jaxprune import checkpoints, cli, data, models
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 def run(*arguments, **environment):

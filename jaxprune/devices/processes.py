@@ -82,7 +82,7 @@ def start(
     if kind not in KINDS:
         raise ValueError(f"unknown kind of cluster {kind!r}; known: {', '.join(KINDS)}")
     if jax.distributed.is_initialized():
-        raise RuntimeError("jaxprune.distributed.start() was called before; one call joins all processes")
+        raise RuntimeError("devices.start() was called before; one call joins all processes")
     if process_id is None and kind in ("kubernetes", "address") and _POD_INDEX in os.environ:
         process_id = int(os.environ[_POD_INDEX])
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
@@ -132,7 +132,7 @@ def _reach(coordinator: str, process_id: int, timeout_s: int) -> None:
             time.sleep(_RETRY_S)
 
 
-def is_writer() -> bool:
+def is_main_process() -> bool:
     """Returns whether this process writes the files: process 0 does."""
     return jax.process_index() == 0
 
@@ -144,7 +144,7 @@ def agree(subject: str, plan: Mapping[str, str]) -> None:
         return
     client, folder = _jax_distributed.global_state.client, f"jaxprune/{next(_counter)}"
     client.key_value_set(f"{folder}/{_process_id()}", json.dumps(dict(plan)))
-    wait_for_all(f"the agreement on the {subject}")
+    barrier(f"the agreement on the {subject}")
     texts = [
         client.blocking_key_value_get(f"{folder}/{process}", STEP_TIMEOUT_S * 1000) for process in range(processes)
     ]
@@ -162,7 +162,7 @@ def agree(subject: str, plan: Mapping[str, str]) -> None:
         )
 
 
-def wait_for_all(step: str, *, timeout_s: int = STEP_TIMEOUT_S) -> None:
+def barrier(step: str, *, timeout_s: int = STEP_TIMEOUT_S) -> None:
     """Returns when every process has come to this step; all processes go through the same steps in the same order.
 
     Raises:
@@ -183,7 +183,7 @@ def lockstep(step: str, num_processes: int) -> Iterator[None]:
     if num_processes == 1:
         yield
         return
-    wait_for_all(step)
+    barrier(step)
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:

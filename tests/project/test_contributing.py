@@ -10,7 +10,7 @@ import pytest
 
 from jaxprune import checkpoints, corruptions, data, evaluation, metrics, models, pruning, study
 
-TEXT = (pathlib.Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+TEXT = (pathlib.Path(__file__).parent.parent.parent / "CONTRIBUTING.md").read_text()
 
 
 def run_recipe(title):
@@ -98,7 +98,7 @@ def test_a_model(tmp_path):
 
 
 def test_the_commands_exist():
-    makefile = (pathlib.Path(__file__).parent.parent / "Makefile").read_text()
+    makefile = (pathlib.Path(__file__).parent.parent.parent / "Makefile").read_text()
     targets = set(re.findall(r"^make ([\w-]+)", TEXT, flags=re.M))
     assert {"test", "format"} <= targets
     missing = {target for target in targets if not re.search(rf"^{target}:", makefile, flags=re.M)}

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-PAGE = (pathlib.Path(__file__).parent.parent / "docs" / "scaling.md").read_text()
+PAGE = (pathlib.Path(__file__).parent.parent.parent / "docs" / "scaling.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,14 @@ def test_the_call_for_one_host_gives_its_rows(names):
 
 
 def test_the_shares_of_the_example_are_disjoint_and_complete(names):
-    shares = [names["distributed"].shard(names["grid"], f"{job}/4") for job in (1, 2, 3, 4)]
+    shares = [names["devices"].shard(names["grid"], f"{job}/4") for job in (1, 2, 3, 4)]
     assert names["mine"] == shares[0]
     assert sorted(item for share in shares for item in share) == sorted(names["grid"])
 
 
 @pytest.mark.parametrize("way", ["jit", "shard_map", "pmap"])
 def test_jit_shard_map_and_pmap_agree_on_eight_devices(names, way):
-    assert len(names["devices"]) == 8
+    assert len(names["eight_devices"]) == 8
     np.testing.assert_array_equal(names[f"pixels_with_{way}"], names["expected_pixels"])
     np.testing.assert_allclose(names[f"with_{way}"], names["expected"], atol=1e-6)
 

@@ -12,20 +12,21 @@ import time
 import numpy as np
 import pytest
 
-from jaxprune import distributed
+from jaxprune.devices import processes
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 # Evaluates two tiny networks on 61 images, which neither 2 nor 4 divide, and keeps what this process corrupted.
 WORKER = """
 import json, os, signal, sys, time, warnings
 number, count, port, out, behaviour = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5]
 import jax
 import numpy as np
-from jaxprune import data, distributed, evaluation, models
+from jaxprune import data, evaluation, models
+from jaxprune.devices import processes
 from jaxprune.evaluation import _programs
-distributed.HEARTBEAT_TIMEOUT_S = 10
+processes.HEARTBEAT_TIMEOUT_S = 10
 if count > 1:
-    distributed.start(f"localhost:{port}", count, number)
+    processes.start(f"localhost:{port}", count, number)
 assert (jax.process_count(), jax.process_index()) == (count, number)
 options = dict(num_classes=10, stage_widths=(2, 2, 2), mean=(0.3,) * 3, std=(0.3,) * 3)
 networks = {f"net{seed}": models.create("resnet8", key=jax.random.key(seed), **options) for seed in (0, 1)}
@@ -182,11 +183,11 @@ def test_processes_that_disagree_are_refused_at_the_start(tmp_path):
 )
 def test_impossible_starts_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        distributed.start(**arguments)
+        processes.start(**arguments)
 
 
 def test_a_start_without_a_cluster_says_what_to_give(tmp_path):
-    code = "from jaxprune import distributed\ntry: distributed.start()\nexcept ValueError as error: print(error)"
+    code = "from jaxprune import devices\ntry: devices.start()\nexcept ValueError as error: print(error)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment | {"PYTHONPATH": str(ROOT)}
@@ -196,31 +197,31 @@ def test_a_start_without_a_cluster_says_what_to_give(tmp_path):
 
 
 def test_a_coordinator_that_is_not_there_is_named():
-    with pytest.raises(distributed.LostProcessError, match=r"process 1 found nobody at localhost:\d+ within 0 s"):
-        distributed.start(f"localhost:{free_port()}", 2, 1, timeout_s=0)
+    with pytest.raises(processes.LostProcessError, match=r"process 1 found nobody at localhost:\d+ within 0 s"):
+        processes.start(f"localhost:{free_port()}", 2, 1, timeout_s=0)
 
 
 def test_one_process_agrees_with_itself_and_waits_for_nobody():
-    distributed.agree("plan", {"a": "1"})
-    distributed.wait_for_all("a step")
-    with distributed.lockstep("a step", 1):
+    processes.agree("plan", {"a": "1"})
+    processes.barrier("a step")
+    with processes.lockstep("a step", 1):
         pass
-    assert distributed.is_writer()
+    assert processes.is_main_process()
 
 
 def test_errors_that_are_no_loss_pass_through_a_step(monkeypatch):
-    monkeypatch.setattr(distributed, "wait_for_all", lambda step: None)
-    with pytest.raises(ValueError, match="too small"), distributed.lockstep("fog 1", 2):
+    monkeypatch.setattr(distributed, "barrier", lambda step: None)
+    with pytest.raises(ValueError, match="too small"), processes.lockstep("fog 1", 2):
         raise ValueError("too small")
-    loss = pytest.raises(distributed.LostProcessError, match="stops at fog 1: another process")
-    with loss, distributed.lockstep("fog 1", 2):
+    loss = pytest.raises(processes.LostProcessError, match="stops at fog 1: another process")
+    with loss, processes.lockstep("fog 1", 2):
         raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 9])
 def test_the_shards_of_a_grid_are_disjoint_and_complete(count):
     grid = list(range(7))
-    shares = [distributed.shard(grid, f"{index}/{count}") for index in range(1, count + 1)]
+    shares = [processes.shard(grid, f"{index}/{count}") for index in range(1, count + 1)]
     assert sorted(item for share in shares for item in share) == grid
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -228,4 +229,4 @@ def test_the_shards_of_a_grid_are_disjoint_and_complete(count):
 @pytest.mark.parametrize("part", ["0/4", "5/4", "1", "a/b", "-1/3", "1/0", ""])
 def test_a_shard_that_is_none_is_refused(part):
     with pytest.raises(ValueError, match="give i/n with i from 1 to n, such as 1/4"):
-        distributed.shard([1, 2], part)
+        processes.shard([1, 2], part)

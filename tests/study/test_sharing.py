@@ -13,7 +13,7 @@ import pytest
 
 from jaxprune.study import DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 FAST = TrainConfig(epochs=2, batch_size=32, learning_rate=0.01, schedule="constant", augment="none")
 SMALL = StudyConfig(
     name="small",

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxprune import cli, corrupted_sets, corruptions, data, evaluation, models
+from jaxprune import cli, corruptions, data, evaluation, models
+from jaxprune.evaluation import corrupted_sets
 
 NAMES = ("gaussian_noise", "contrast")
 

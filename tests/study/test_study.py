@@ -16,7 +16,7 @@ from etils import epath
 from jaxprune import checkpoints, cli, corruptions, data, evaluation, study
 from jaxprune.study import ArmConfig, DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig, provenance
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 TINY = StudyConfig(
     name="tiny",
     data=DataConfig(name="digits", train_limit=64, test_limit=40),

@@ -11,7 +11,7 @@ import pytest
 
 import jaxprune
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PAGES_WITH_CODE = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
 TOOLS = ("sphinx", "furo", "myst_parser")

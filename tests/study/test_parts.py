@@ -8,7 +8,7 @@ from etils import epath
 
 from jaxprune import report, study
 from jaxprune.study import parts
-from tests.study_rows import CONFIG, SEVERITIES, part_path, rows_of, write_parts
+from tests.study.study_rows import CONFIG, SEVERITIES, part_path, rows_of, write_parts
 
 
 @pytest.fixture

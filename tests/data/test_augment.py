@@ -16,7 +16,7 @@ from jaxprune.data import mixtures
 
 @pytest.fixture(scope="module")
 def photographs():
-    with np.load(pathlib.Path(__file__).parent / "data" / "cifar_c_golden.npz") as golden:
+    with np.load(pathlib.Path(__file__).parent.parent / "data" / "cifar_c_golden.npz") as golden:
         return golden["clean"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from jaxprune import cli, doctor
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(autouse=True)

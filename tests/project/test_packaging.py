@@ -13,10 +13,17 @@ import pytest
 
 import jaxprune
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "jaxprune"
 DIST_INFO = f"jaxprune-{jaxprune.__version__}.dist-info"
-IN_SDIST = ("jaxprune/cli.py", "configs/digits.py", "tests/test_packaging.py", "conftest.py", "Makefile", "LICENSE")
+IN_SDIST = (
+    "jaxprune/cli.py",
+    "configs/digits.py",
+    "tests/project/test_packaging.py",
+    "conftest.py",
+    "Makefile",
+    "LICENSE",
+)
 
 
 def test_the_oldest_versions_that_are_tested_are_those_that_are_admitted():

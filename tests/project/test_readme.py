@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
 NOTEBOOK_TIMEOUT_S = 600
 MAGIC = ("%", "!")  # how lines start that are for the notebook's front end, such as the installation

@@ -17,7 +17,7 @@ from jaxprune import checkpoints, data, models, pruning, training
 safetensors = pytest.importorskip("safetensors.numpy")
 
 # Written at commit 4783a9c.
-OLD_FILES = pathlib.Path(__file__).parent / "data" / "files_without_check_sums.tar.xz"
+OLD_FILES = pathlib.Path(__file__).parent.parent / "data" / "files_without_check_sums.tar.xz"
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
 FLIPS = 12  # of each kind of file, 120 by hand
 

@@ -344,7 +344,7 @@ def test_a_checkpoint_restores_on_another_number_of_devices(tmp_path, uninterrup
 @pytest.mark.slow
 def test_killed_at_20_random_moments(tmp_path):
     """SIGKILL, 20 times over; what survives continues to the bits of the uninterrupted run."""
-    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
+    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(pathlib.Path(__file__).parent.parent.parent)}
     done = subprocess.run(
         [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=500
     )

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxprune import corrupted_sets, data, evaluation, models, report
+from jaxprune import data, evaluation, models, report
+from jaxprune.evaluation import corrupted_sets
 
 SEED = 5
 NAMES = ("contrast", "gaussian_noise")

@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxprune import __version__, checkpoints, cli, corrupted_sets, data, evaluation, models
+from jaxprune import __version__, checkpoints, cli, data, evaluation, models
 from jaxprune.corruptions import CORRUPTIONS
+from jaxprune.evaluation import corrupted_sets
 
 LIMIT = 20
 DIGITS = ("--dataset", "digits", "--limit", str(LIMIT))

@@ -1,0 +1,53 @@
+"""The devices of this process and of others: the mesh over them, placement, processes that work as one, shards."""
+
+from jaxprune.devices.placement import (
+    DATA_AXIS,
+    DEVICE_KINDS,
+    data_mesh,
+    num_processes,
+    pad_rows,
+    place_everywhere,
+    place_rows,
+    replicate,
+    require_devices,
+    round_up,
+    split_rows,
+)
+from jaxprune.devices.processes import (
+    HEARTBEAT_TIMEOUT_S,
+    KINDS,
+    START_TIMEOUT_S,
+    STEP_TIMEOUT_S,
+    LostProcessError,
+    agree,
+    barrier,
+    is_main_process,
+    lockstep,
+    shard,
+    start,
+)
+
+__all__ = [
+    "DATA_AXIS",
+    "DEVICE_KINDS",
+    "HEARTBEAT_TIMEOUT_S",
+    "KINDS",
+    "START_TIMEOUT_S",
+    "STEP_TIMEOUT_S",
+    "LostProcessError",
+    "agree",
+    "barrier",
+    "data_mesh",
+    "is_main_process",
+    "lockstep",
+    "num_processes",
+    "pad_rows",
+    "place_everywhere",
+    "place_rows",
+    "replicate",
+    "require_devices",
+    "round_up",
+    "shard",
+    "split_rows",
+    "start",
+]
