@@ -38,12 +38,13 @@ def from_nnx(
     name: str | None = None,
     num_classes: int | None = None,
     image_size: int | None = None,
-    call: Callable[[nnx.Module, Any, bool], Any] | None = None,
+    call: Callable | None = None,
 ) -> Classifier:
     """Returns a Classifier made from an NNX module that maps normalised images `[n, h, w, c]` to logits.
 
     The module is copied. It is switched by NNX's `train()` and `eval()`, and by a mode argument of its call if it has
-    one: `train`, `training`, `is_training`, `deterministic` or `use_running_average`.
+    one: `train`, `training`, `is_training`, `deterministic` or `use_running_average`. An argument `rngs` gets a new
+    stream for every step of training, and None in evaluation.
 
     Args:
       module: any NNX module. Settings that cannot be hashed, such as lists, are taken as they are.
@@ -52,7 +53,8 @@ def from_nnx(
       num_classes: not needed, the logits tell; a number that is not theirs is refused.
       image_size: pixels per side of its images; by default the module's own attribute `image_size`.
       call: `call(module, images, train)` returns the logits, where the module is to be called otherwise than by its
-        images and a known mode argument, or returns more than logits.
+        images and a known mode argument, or returns more than logits; with a fourth argument it gets a random key in
+        training, None in evaluation.
 
     Raises:
       ValueError: an argument that may be the mode and is not known; statistics or random streams that change in
@@ -81,7 +83,7 @@ def from_linen(
     name: str | None = None,
     num_classes: int | None = None,
     image_size: int | None = None,
-    call: Callable[[nn.Module, Any, bool], Any] | None = None,
+    call: Callable | None = None,
 ) -> Classifier:
     """Returns a Classifier made from a Linen module and its variables (`{"params": ..., "batch_stats": ...}`).
 
@@ -181,6 +183,8 @@ def _classifier(forward, params, batch_stats, *, mean, std, name, num_classes, i
         )
     forward = _trained(forward, params, batch_stats, shape, name)
     mean, std = normalization(mean, std, channels=shape[-1])
+    if image_size is None and shape[0] != _IMAGE_SIZES[0]:
+        image_size = shape[0]  # it does not take the usual size: its head is behind all pixels, or its strides are many
     return Classifier(
         params=params,
         batch_stats=batch_stats,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
-from jaxprune.models.channels import ChannelGroup
+from jaxprune.models.channels import ChannelGroup, check_groups
 from jaxprune.models.finite import is_finite
 from jaxprune.models.precision import in_precision
 
@@ -115,9 +115,11 @@ class Classifier:
         """Returns which channels belong together, as the module's own method `channel_groups` states it.
 
         Raises:
-          ValueError: the module states nothing.
+          ValueError: the module states nothing, or what its parameters and statistics are not like.
         """
-        return self._ask("channel_groups", "which channels belong together, a tuple of models.ChannelGroup")()
+        groups = tuple(self._ask("channel_groups", "which channels belong together, a tuple of models.ChannelGroup")())
+        check_groups(groups, self.params, self.batch_stats, model=self.name)
+        return groups
 
     def layer_choices(self) -> dict[str, tuple[str, ...]]:
         """Returns named choices of channel groups, such as "study": those that the study's filter pruning prunes."""

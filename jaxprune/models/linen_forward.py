@@ -9,8 +9,10 @@ import flax.linen as nn
 import jax
 from jaxtyping import PyTree
 
-from jaxprune.models.mode import MODE_ARGUMENTS, mode_arguments, mode_values
-from jaxprune.models.statics import coarse_hash, equal, has_dtype
+from jaxprune.models.mode import MODE_ARGUMENTS, called, mode_arguments, mode_values
+from jaxprune.models.statics import coarse_hash, copied, equal, has_dtype
+
+_OF_FLAX = ("parent", "name")  # fields that every Linen module has
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,10 +36,11 @@ class LinenForward:
         Raises:
           ValueError: an argument that may be the mode and is not known.
         """
+        fields = [field.name for field in dataclasses.fields(module) if field.init]
+        module = module.clone(**{name: copied(getattr(module, name)) for name in fields if name not in _OF_FLAX})
         if call is not None:
             return cls(module, call=call)
         arguments = mode_arguments(type(module).__call__, name=type(module).__name__)
-        fields = (field.name for field in dataclasses.fields(module))
         # Not both: Flax's merge_param refuses what is said twice.
         return cls(
             module, arguments, tuple(name for name in fields if name in MODE_ARGUMENTS and name not in arguments)
@@ -59,7 +62,7 @@ class LinenForward:
     def __call__(self, params, batch_stats, x, train, key):
         """Returns the logits and the other collections."""
         variables, module = {"params": params, **batch_stats}, self._in_mode(train)
-        how = self._how(train)
+        how = self._how(train, key)
         with contextlib.nullcontext() if self.dtype is None else nn.intercept_methods(self._set_dtype):
             if not train:
                 return module.apply(variables, x, **how), batch_stats
@@ -89,10 +92,10 @@ class LinenForward:
     def _in_mode(self, train: bool) -> nn.Module:
         return self.linen_module.clone(**mode_values(self.fields, train)) if self.fields else self.linen_module
 
-    def _how(self, train: bool) -> dict:
+    def _how(self, train: bool, key=None) -> dict:
         if self.call is None:
             return mode_values(self.arguments, train)
-        return {"method": lambda module, x: self.call(module, x, train)}
+        return {"method": lambda module, x: called(self.call, module, x, train, key)}
 
     def _set_dtype(self, next_function, args, kwargs, context):
         """Lets a layer compute in `dtype`: called before every method of every bound module, which is a copy."""

@@ -1,6 +1,5 @@
 """The forward pass of an NNX module as a static, hashable function."""
 
-import copy
 from collections.abc import Callable
 
 import jax
@@ -11,8 +10,8 @@ from jax import lax
 from jaxtyping import PyTree
 
 from jaxprune.models import cpu_convolution
-from jaxprune.models.mode import mode_arguments, mode_values
-from jaxprune.models.statics import coarse_hash, equal, has_dtype, is_hashable
+from jaxprune.models.mode import RANDOM_STREAMS, called, mode_arguments, mode_values, takes_random_streams
+from jaxprune.models.statics import coarse_hash, copied, equal, has_dtype, is_hashable
 
 # What is replaced: JAX's own convolution, and ours, where a module has been through here before.
 _CONVOLUTIONS = (
@@ -38,6 +37,7 @@ class NnxForward:
         self.call = call
         self.is_own = type(module).__module__.startswith(_OWN_MODULES)
         self.arguments = mode_arguments(type(module).__call__, name=type(module).__name__) if call is None else ()
+        self.takes_streams = takes_random_streams(type(module).__call__)
         self._shapes = jax.eval_shape(lambda: nnx.state(module))
         convolutions = [
             part
@@ -67,23 +67,23 @@ class NnxForward:
 
     def __call__(self, params, batch_stats, x, train, key):
         """Returns the logits and the module's other state."""
-        del key  # NNX modules carry their own random streams, as part of batch_stats
-        logits, module = self._run(params, batch_stats, x, train)
+        logits, module = self._run(params, batch_stats, x, train, key)
         if not train:
             return logits, batch_stats
         return logits, _like(nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Param))), batch_stats)
 
     def with_state(self, params, batch_stats, x, train, key):
         """Returns the logits and that part of the state that evaluation must leave alone."""
-        del key
-        logits, module = self._run(params, batch_stats, x, train)
+        logits, module = self._run(params, batch_stats, x, train, key)
         return logits, nnx.to_pure_dict(nnx.state(module, _rests_in_evaluation))
 
-    def _run(self, params, batch_stats, x, train):
+    def _run(self, params, batch_stats, x, train, key):
         module = nnx.merge(self.train_graph if train else self.eval_graph, params, batch_stats)
         if self.call is not None:
-            return self.call(module, x, train), module
-        return module(x, **mode_values(self.arguments, train)), module
+            return called(self.call, module, x, train, key), module
+        # Most modules carry their own random streams, as part of batch_stats.
+        streams = {RANDOM_STREAMS: None if key is None else nnx.Rngs(key)} if self.takes_streams else {}
+        return module(x, **mode_values(self.arguments, train), **streams), module
 
     def module(self, params: PyTree, batch_stats: PyTree) -> nnx.Module:
         """Returns the module, in evaluation mode, with the given state."""
@@ -127,11 +127,11 @@ def _like(new: PyTree, old: PyTree) -> PyTree:
 
 
 def _copy_settings(part: nnx.Module) -> None:
-    """Gives a module copies of its settings that can change, such as lists, so that the caller's do not change ours."""
+    """Gives a module copies of its settings that can change, such as lists."""
     for name, value in list(vars(part).items()):
         is_state = isinstance(value, nnx.Variable | nnx.Pytree | jax.Array | np.ndarray)
         if not name.startswith("_pytree__") and not is_state and not is_hashable(value):
-            setattr(part, name, copy.deepcopy(value))
+            setattr(part, name, copied(value))
 
 
 def _set(convolutions, function) -> None:

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxprune import cli, data, evaluation, models, study
-from tests.test_models import write_torch_file
+from tests.models.test_models import write_torch_file
 
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
