@@ -190,6 +190,7 @@ def test_pruning_nothing_changes_no_number_of_an_evaluation(tmp_path, capsys):
         losses = [row["negative_log_likelihood"] for row in rows(out)]
         assert losses[0] == losses[1] == losses[2]
     said = ("--mean", "0.5", "0.5", "0.5", "--std", "0.25", "0.25", "0.25")
+    capsys.readouterr()
     assert run("prune", tmp_path / "net.pt", "--sparsity", "0", "--out", tmp_path / "told", *given, *said) == 0
     assert "warning" not in capsys.readouterr().err
     assert run("evaluate", tmp_path / "told", *where, "--out", tmp_path / "rows") == 0
