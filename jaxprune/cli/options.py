@@ -1,15 +1,23 @@
 """Options that several commands share, and how a command line becomes a dataclass."""
 
 import dataclasses
+import os
 from typing import TypeVar
 
-import jax
 import tyro
 
-from jaxprune import checkpoints, data, evaluation
+from jaxprune import checkpoints, data, evaluation, models
 from jaxprune.cli.messages import show_warning
 
 Options = TypeVar("Options")
+
+# In the metadata of a network whose normalisation is the one of whatever data set it meets.
+ASSUMED_NORMALISATION = {"normalisation": "assumed"}
+
+
+def is_assumed(checkpoint: checkpoints.Checkpoint) -> bool:
+    """Returns whether nobody said with which mean and std a network was trained."""
+    return ASSUMED_NORMALISATION.items() <= checkpoint.metadata.items()
 
 
 def parse(kind: type[Options], command: str, arguments: list[str], **defaults) -> Options:
@@ -68,22 +76,33 @@ class TorchOptions:
     conv_bias: bool | None = None
     """Whether the convolutions of a VGG in a PyTorch file have biases."""
     stem: str | None = None
-    """The first layers of a ResNet-18/50 or MobileNetV2 in a PyTorch file: cifar or imagenet."""
+    """The first layers of a ResNet-18/34/50 in a PyTorch file: cifar, cifar_max_pool or imagenet; of a MobileNetV2:
+    cifar or imagenet."""
+    pool: str | None = None
+    """What follows the last convolution of a VGG in a PyTorch file: max or average."""
     mean: tuple[float, ...] | None = None
-    """Input normalisation of a PyTorch file; by default the data set's, or CIFAR-10's."""
+    """Input normalisation of a PyTorch file, for images in [0, 1]; by default that of the data set it meets."""
     std: tuple[float, ...] | None = None
 
     def open(self, path: str, *, num_classes: int, mean, std) -> checkpoints.Checkpoint:
-        """Returns the checkpoint at `path`; the arguments are for a file that does not say them, options come first."""
-        choices = {name: getattr(self, name) for name in ("shortcut", "head", "conv_bias", "stem")}
-        return checkpoints.load(
-            path,
-            self.model,
-            num_classes=num_classes,
-            mean=self.mean or mean,
-            std=self.std or std,
-            **{name: value for name, value in choices.items() if value is not None},
-        )
+        """Returns the checkpoint at `path`; the arguments are for a file that does not say them, options come first.
+
+        What `prune` made of a PyTorch file whose normalisation nobody gave does not say it either. The metadata of both
+        hold `ASSUMED_NORMALISATION`, unless the options give it.
+        """
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("--mean and --std belong together; give both, for images in [0, 1], or neither")
+        mean, std = self.mean or mean, self.std or std
+        choices = {name: getattr(self, name) for name in ("shortcut", "head", "conv_bias", "stem", "pool")}
+        choices = {name: value for name, value in choices.items() if value is not None}
+        checkpoint = checkpoints.load(path, self.model, num_classes=num_classes, mean=mean, std=std, **choices)
+        if is_assumed(checkpoint):
+            classifier = checkpoint.classifier
+            mean, std = models.normalization(mean, std, channels=classifier.mean.shape[-1])
+            checkpoint = checkpoint._replace(classifier=classifier.replace(mean=mean, std=std))
+        elif os.path.isdir(path) or path.endswith(".safetensors"):
+            return checkpoint
+        return checkpoint._replace(metadata=ASSUMED_NORMALISATION if self.mean is None else {})
 
     def open_for(self, path: str, dataset: data.Dataset):
         """Returns the classifier at `path`, which is to classify the images of `dataset`."""
@@ -110,7 +129,7 @@ class TestSetOptions:
             names = default if self.corruptions is None else self.corruptions
             severities = evaluation.SEVERITIES if self.severities is None else self.severities
             evaluation.check_corruptions(names, severities)
-            key = jax.random.key(self.seed)
+            key = models.seed_key(self.seed)
             return {"key": key, "corruptions": names, "severities": severities}, 1 + len(names) * len(severities)
         found = evaluation.folder_test_sets(self.corrupted, self.corruptions, self.severities, limit=limit)
         if not found and self.corruptions is None:

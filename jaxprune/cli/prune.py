@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from jaxprune import checkpoints, data, files, models, pruning
 from jaxprune.cli import options
+from jaxprune.cli.messages import show_warning
 from jaxprune.cli.options import TorchOptions
 from jaxprune.models.export import check_export_path
 
@@ -58,6 +59,12 @@ def main(arguments: list[str]) -> None:
         "seed": parsed.seed,
         "source": parsed.checkpoint,
     }
+    if options.is_assumed(checkpoint):
+        metadata |= options.ASSUMED_NORMALISATION
+        show_warning(
+            "the normalisation of this network is not known: other commands will take that of the data set, a "
+            "StableHLO export CIFAR-10's; --mean and --std say what it was trained with"
+        )
     checkpoints.save(parsed.out, sparse, masks=masks, metadata=metadata, replace=False)
     summary = pruning.summarize(sparse, masks, before=checkpoint.classifier)
     sys.stdout.write(f"{summary}\n{note}. Saved: {parsed.out}\n")
@@ -95,7 +102,7 @@ def _pruned(
 ) -> tuple[models.Classifier, PyTree | None, str]:
     """Returns the pruned network, its masks unless its channels are gone, and what to say about it."""
     dense = checkpoint.classifier
-    key = jax.random.key(parsed.seed)
+    key = models.seed_key(parsed.seed)
     sparse, masks = pruning.prune(dense, method=parsed.method, sparsity=parsed.sparsity, key=key, **choice)
     if checkpoint.masks is not None:
         # What was pruned stays pruned; masks of single weights keep channels from being taken out, as `compact` says.

@@ -1,6 +1,7 @@
 """What `evaluate` refuses, and what several processes must agree on."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -74,6 +75,14 @@ def _check_size(label: str, classifier: models.Classifier, source: Dataset | Str
     shape = source.image_shape
     if classifier.image_size is None or shape[:2] == (classifier.image_size,) * 2:
         return
+    stem = models.stem_for(classifier, max(shape[:2]))
+    if stem is not None:
+        warnings.warn(
+            f"classifier {label!r} was made for images of {classifier.image_size} pixels, {source.name!r} has "
+            f"{shape[0]} x {shape[1]}; stem={stem!r} is made for them: was it trained with that?",
+            RuntimeWarning,
+            stacklevel=4,
+        )
     # Made for another size: most take it all the same, those with a fixed linear layer do not.
     images = jax.ShapeDtypeStruct((1, *shape), np.uint8)
     try:

@@ -6,8 +6,11 @@
 
 import difflib
 import functools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import math
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +19,14 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from jaxprune.models import imagenet_resnet, initialization, mobilenet, preresnet, resnet, vgg, wideresnet
+from jaxprune.models.adapters import from_function, from_linen, from_nnx
 from jaxprune.models.channels import ChannelGroup, Consumer
-from jaxprune.models.classifier import (
-    CPU_MICRO_BATCH,
-    Classifier,
-    from_linen,
-    from_nnx,
-    map_batch,
-    split_module,
-)
+from jaxprune.models.classifier import CPU_MICRO_BATCH, Classifier, map_batch
 from jaxprune.models.export import export_stablehlo, load_stablehlo
 from jaxprune.models.finite import check_finite, first_non_finite
-from jaxprune.models.forward import NnxForward
+from jaxprune.models.initialization import seed_key
+from jaxprune.models.nnx_forward import NnxForward, split_module
+from jaxprune.models.normalization import normalization, num_channels
 from jaxprune.models.precision import PRECISIONS, in_precision, precision_of, renamed
 from jaxprune.models.torch_file import read_torch_file
 from jaxprune.models.torch_weights import convert_state_dict, read_state_dict
@@ -46,16 +45,25 @@ __all__ = [
     "create",
     "export_stablehlo",
     "first_non_finite",
+    "from_function",
     "from_linen",
     "from_nnx",
     "from_torch",
     "in_precision",
     "load_stablehlo",
     "map_batch",
+    "normalization",
     "precision_of",
     "read_torch_file",
     "renamed",
+    "seed_key",
+    "stem_for",
 ]
+
+
+def _as_given(names: Collection[str], num_classes: int, **options) -> tuple[dict, None]:
+    del names, num_classes  # the tensors of most architectures show all of it
+    return options, None
 
 
 class Architecture(NamedTuple):
@@ -66,10 +74,15 @@ class Architecture(NamedTuple):
         `channel_groups()`, `layer_choices()` and `image_size`.
       torch_keys: `torch_keys(**options)` returns, for every public naming of its PyTorch weights, a dict from module
         path here to the prefix of the keys there.
+      torch_options: `torch_options(names, num_classes, **options)` returns the options as the names of the tensors in a
+        PyTorch file show them, and what these leave open, in words, or None.
+      stems: the names of the option `stem`, each with its `image_size`; empty if there is no such option.
     """
 
     new_module: Callable
     torch_keys: Callable
+    torch_options: Callable = _as_given
+    stems: Mapping[str, Any] = MappingProxyType({})
 
 
 MODELS = {
@@ -89,17 +102,27 @@ MODELS = {
     },
     **{
         f"vgg{depth}_bn": Architecture(
-            functools.partial(vgg.new_module, depth), functools.partial(vgg.torch_keys, depth)
+            functools.partial(vgg.new_module, depth), functools.partial(vgg.torch_keys, depth), vgg.torch_options
         )
         for depth in vgg.CONVS_PER_STAGE
     },
 }
 MODELS |= {
-    name: Architecture(functools.partial(rows.new_module, name), functools.partial(rows.torch_keys, name))
-    for rows, names in ((imagenet_resnet, imagenet_resnet.LAYOUTS), (wideresnet, wideresnet.DEPTHS_AND_FACTORS))
-    for name in names
+    name: Architecture(
+        functools.partial(imagenet_resnet.new_module, name),
+        functools.partial(imagenet_resnet.torch_keys, name),
+        imagenet_resnet.torch_options,
+        imagenet_resnet.STEMS,
+    )
+    for name in imagenet_resnet.LAYOUTS
 }
-MODELS["mobilenet_v2"] = Architecture(mobilenet.new_module, mobilenet.torch_keys)
+MODELS |= {
+    name: Architecture(functools.partial(wideresnet.new_module, name), functools.partial(wideresnet.torch_keys, name))
+    for name in wideresnet.DEPTHS_AND_FACTORS
+}
+MODELS["mobilenet_v2"] = Architecture(
+    mobilenet.new_module, mobilenet.torch_keys, mobilenet.torch_options, mobilenet.STEMS
+)
 
 # Input normalisation when none is given: none at all.
 _UNIT_MEAN, _UNIT_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -121,7 +144,8 @@ def create(
       name: a key of `MODELS`.
       num_classes: the number of logits.
       key: seeds the weights.
-      mean, std: input normalisation, one entry per channel, applied to `images / 255`.
+      mean, std: input normalisation, applied to `images / 255`: one number per channel, or one for all (three, if
+        neither says how many).
       initial_scale: what BatchNorm's scales begin with; network slimming begins with 0.5.
       **options: passed to the module: for all `widths`, {channel group: number of channels, or for a selection the
         indices that it keeps}; for CIFAR ResNets `stage_widths` and `shortcut` ("subsample", "average_pool" or
@@ -136,7 +160,7 @@ def create(
     (2, 10)
     """
     _check_name(name)
-    shapes = abstract_state(name, num_classes=num_classes, in_channels=len(mean), **options)
+    shapes = abstract_state(name, num_classes=num_classes, in_channels=_channels(mean, std), **options)
     params = initialization.initial_params(key, shapes["params"], scale=initial_scale)
     batch_stats = initialization.initial_batch_stats(shapes["batch_stats"])
     return assemble(
@@ -150,18 +174,23 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
     Args:
       path: a `.pt` or `.pth` file written by `torch.save`, holding a state dict, bare or inside the usual containers.
       name: the architecture, a key of `MODELS`; tensors are named as in torchvision or the public CIFAR repositories.
-      num_classes, mean, std, **options: as for `create`; give the normalisation the network was trained with.
+      num_classes, mean, std, **options: as for `create`; give the normalisation the network was trained with. Where the
+        tensors do not show which of two networks they are of, a `UserWarning` says what was taken: the pool behind a
+        VGG's last convolution, the max-pool behind a ResNet's 3 x 3 stem, the strides of a MobileNetV2.
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: a damaged file, one that holds code, the weights of another architecture, or NaN or infinite ones.
     """
     _check_name(name)
-    template = abstract_state(name, num_classes=num_classes, in_channels=len(mean), **options)
+    abstract_state(name, num_classes=num_classes, in_channels=_channels(mean, std), **options)  # options are checked
+    state_dict = read_state_dict(path)
+    options, doubt = MODELS[name].torch_options(state_dict, num_classes, **options)
+    template = abstract_state(name, num_classes=num_classes, in_channels=_channels(mean, std), **options)
     classifier = assemble(name, num_classes=num_classes, **template, mean=mean, std=std, **options)
     consumers = [consumer for group in classifier.channel_groups() for consumer in group.consumers]
     state = convert_state_dict(
-        read_state_dict(path),
+        state_dict,
         MODELS[name].torch_keys(**options),
         template,
         name=name,
@@ -170,41 +199,97 @@ def from_torch(path, *, name: str, num_classes: int, mean=_UNIT_MEAN, std=_UNIT_
     )
     classifier = classifier.replace(**jax.tree.map(jnp.asarray, state))
     check_finite(classifier, str(path))
+    if doubt is not None:
+        warnings.warn(f"{path} holds a {name}, and {doubt}", UserWarning, stacklevel=2)
     return classifier
 
 
 def abstract_state(name: str, *, num_classes: int, in_channels: int = 3, **options) -> dict:
     """Returns the shapes and types of a model's `params` and `batch_stats`, computing nothing."""
     _check_name(name)
-    _, state = _build(name, num_classes, in_channels, _static(options))
+    state = _build(name, num_classes, in_channels, _static(options)).state
     return jax.tree.map(lambda leaf: leaf, state)
 
 
+class _Built(NamedTuple):
+    """What networks of one architecture share: the forward pass, the shapes of the weights, the size of the images."""
+
+    forward: NnxForward
+    state: dict
+    image_size: int
+
+
 @functools.lru_cache(maxsize=64)
-def _build(name: str, num_classes: int, in_channels: int, options: tuple) -> tuple[NnxForward, dict]:
-    """Returns the forward pass, one per architecture, so that networks of one kind share compilations, and shapes."""
+def _build(name: str, num_classes: int, in_channels: int, options: tuple) -> _Built:
+    """Returns the one forward pass of an architecture, so that its networks share compilations, and its shapes."""
     new_module = MODELS[name].new_module
     # Shapes only: the weights come from elsewhere.
     module = nnx.eval_shape(lambda: new_module(num_classes=num_classes, in_channels=in_channels, **dict(options)))
-    return NnxForward(module), dict(zip(("params", "batch_stats"), split_module(module), strict=True))
+    state = dict(zip(("params", "batch_stats"), split_module(module), strict=True))
+    return _Built(NnxForward(module), state, module.image_size)
 
 
 def assemble(name: str, *, num_classes: int, params, batch_stats, mean, std, **options) -> Classifier:
-    """Returns a classifier of the `MODELS` table with the given weights; the other arguments are those of `create`."""
+    """Returns a classifier of the `MODELS` table with the given weights; the other arguments are those of `create`.
+
+    Raises:
+      ValueError: as `create`; weights of other shapes than `num_classes` and the options say, the first of them named.
+    """
     _check_name(name)
-    options = _static(options)
-    forward, _ = _build(name, num_classes, len(mean), options)
+    options, channels = _static(options), _channels(mean, std)
+    built = _build(name, num_classes, channels, options)
+    _check_shapes({"params": params, "batch_stats": batch_stats}, built.state, name)
+    mean, std = normalization(mean, std, channels=channels)
     return Classifier(
         params=params,
         batch_stats=batch_stats,
-        mean=jnp.asarray(mean, jnp.float32),
-        std=jnp.asarray(std, jnp.float32),
-        forward=forward,
+        mean=mean,
+        std=std,
+        forward=built.forward,
         name=name,
         num_classes=num_classes,
         options=options,
         rebuild=_rebuild,
+        image_size=built.image_size,
     )
+
+
+def _channels(mean, std) -> int:
+    """Returns how many channels the images have: as many as mean and std say, by default three."""
+    return num_channels(mean, std) or len(_UNIT_MEAN)
+
+
+def _check_shapes(state: dict, expected: dict, name: str) -> None:
+    found, wanted = (
+        {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (state, expected)
+    )
+    if found == wanted:
+        return
+    leaf = next(leaf for leaf in (*wanted, *found) if found.get(leaf) != wanted.get(leaf))
+    has, asks = (list(shapes[leaf]) if leaf in shapes else "none" for shapes in (found, wanted))
+    raise ValueError(
+        f"the weights are not those of this {name}: {leaf} has shape {has}, num_classes and options ask for {asks}; "
+        f"give those that they were made with"
+    )
+
+
+def stem_for(classifier: Classifier, image_size: int) -> str | None:
+    """Returns the stem of the classifier's architecture that is made for such images; None if none is nearer than its.
+
+    >>> net = create("mobilenet_v2", num_classes=2, key=jax.random.key(0))
+    >>> stem_for(net, 224), stem_for(net, 64)
+    ('imagenet', None)
+    """
+    stems = MODELS[classifier.name].stems if classifier.name in MODELS else {}
+
+    def distance(size: int) -> float:
+        return abs(math.log(size / image_size))
+
+    if not stems or classifier.image_size is None:
+        return None
+    nearest = min(stems, key=lambda stem: distance(stems[stem].image_size))
+    return nearest if distance(stems[nearest].image_size) < distance(classifier.image_size) else None
 
 
 def _rebuild(classifier: Classifier, widths) -> Classifier:

@@ -1,7 +1,12 @@
 """Which channels of a network belong together: the data that structured pruning reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+import jax
+from jaxtyping import PyTree
+
+_STATISTICS = ("mean", "var")
 
 
 class Consumer(NamedTuple):
@@ -46,6 +51,50 @@ class ChannelGroup(NamedTuple):
     selection: bool = False
     indices: tuple[int, ...] = ()
     activation: str = "relu"
+
+
+def check_groups(groups: Iterable[ChannelGroup], params: PyTree, batch_stats: PyTree, *, model: str) -> None:
+    """Checks what a network declares of its channels against its parameters and statistics, by their shapes.
+
+    Raises:
+      ValueError: a layer that does not exist, or that has another number of outputs or inputs than its group says, such
+        as one that reads the concatenation of two groups; a norm without running statistics, such as GroupNorm, which
+        mixes channels; or channels that two groups claim.
+    """
+    shapes = dict(_shapes(params))
+    # Linen keeps statistics one level deeper, under the collection's name.
+    statistics = {name: shape for path, shape in _shapes(batch_stats) for name in (path, path.partition("/")[2])}
+    owners = {}
+
+    def check(name: str, axis: int, group: ChannelGroup, positions: int, found: Mapping[str, tuple], lack: str) -> None:
+        declared = f"channel group {group.name!r} of {model} cannot be pruned as it is declared: "
+        if name not in found:
+            raise ValueError(f"{declared}{lack}; correct channel_groups()")
+        side, size = "outputs" if axis == -1 else "inputs", (None, *found[name])[axis]
+        if size != group.width * positions:
+            raise ValueError(
+                f"{declared}{name} has {size} {side}, the group {group.width * positions}; a group is all that a layer "
+                f"writes and reads: what is concatenated or split on the way cannot be declared"
+            )
+        owner = owners.setdefault((name, axis), group.name)
+        if owner != group.name:
+            raise ValueError(f"{declared}the {side} of {name} belong to {owner!r} already; one group must hold both")
+
+    for group in groups:
+        for path in group.producers:
+            check(f"{path}/kernel", -1, group, 1, shapes, f"{path}/kernel is no parameter")
+        for path in group.batch_norms:
+            for name in _STATISTICS:
+                lack = f"{path} keeps no running {name}, and a norm that measures its input mixes the channels"
+                check(f"{path}/{name}", -1, group, 1, statistics, lack)
+        for consumer in group.consumers:
+            name = f"{consumer.path}/kernel"
+            check(name, -2, group, consumer.positions, shapes, f"{name} is no parameter")
+
+
+def _shapes(tree: PyTree) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), tuple(leaf.shape)
 
 
 def resolve_widths(defaults: Mapping[str, int | tuple[int, ...]], widths, *, model: str) -> dict:

@@ -7,20 +7,18 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
-from jaxprune.models.channels import ChannelGroup
+from jaxprune.models.channels import ChannelGroup, check_groups
 from jaxprune.models.finite import is_finite
-from jaxprune.models.forward import LINEN_MODE_ARGUMENTS, LinenForward, NnxForward
 from jaxprune.models.precision import in_precision
 
 MAX_PIXEL = 255.0
 # A forward pass in pieces that fit the cache is about 1.5x faster on CPU than one over the whole batch.
 CPU_MICRO_BATCH = 25
+_USUAL_SIZE = 32  # pixels per side, where a Linen module must be shown an image to tell its shapes
 
 
 @jax.tree_util.register_dataclass
@@ -38,6 +36,7 @@ class Classifier:
       options: how `create` built it (widths, shortcut, ...), for saving and rebuilding.
       rebuild: `rebuild(classifier, widths) -> classifier`, the same architecture with other widths; None asks the
         module's own `with_widths`.
+      image_size: pixels per side of the images that the architecture was made for, None if nobody says.
       temperature: float32 scalar that the logits are divided by, as `metrics.fit_temperature` returns it; None, or 1,
         leaves them.
     """
@@ -51,6 +50,7 @@ class Classifier:
     num_classes: int = dataclasses.field(metadata={"static": True})
     options: tuple[tuple[str, Any], ...] = dataclasses.field(default=(), metadata={"static": True})
     rebuild: Any = dataclasses.field(default=None, metadata={"static": True})
+    image_size: int | None = dataclasses.field(default=None, metadata={"static": True})
     temperature: Array | None = None
 
     def replace(self, **changes) -> "Classifier":
@@ -107,21 +107,19 @@ class Classifier:
 
     @property
     def module(self) -> Any:
-        """The Flax module, in evaluation mode: an NNX module with its state, or a stateless Linen module."""
-        return self.forward.module(self.params, self.batch_stats)
-
-    @property
-    def image_size(self) -> int | None:
-        """Pixels per side of the images that the architecture was made for, None if the module does not say."""
-        return getattr(self.module, "image_size", None)
+        """The Flax module, in evaluation mode: an NNX module with its state, or a stateless Linen module; or None."""
+        module = getattr(self.forward, "module", None)
+        return None if module is None else module(self.params, self.batch_stats)
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Returns which channels belong together, as the module's own method `channel_groups` states it.
 
         Raises:
-          ValueError: the module states nothing.
+          ValueError: the module states nothing, or what its parameters and statistics are not like.
         """
-        return self._ask("channel_groups", "which channels belong together, a tuple of models.ChannelGroup")()
+        groups = tuple(self._ask("channel_groups", "which channels belong together, a tuple of models.ChannelGroup")())
+        check_groups(groups, self.params, self.batch_stats, model=self.name)
+        return groups
 
     def layer_choices(self) -> dict[str, tuple[str, ...]]:
         """Returns named choices of channel groups, such as "study": those that the study's filter pruning prunes."""
@@ -138,33 +136,24 @@ class Classifier:
         """
         if self.rebuild is not None:
             return self.rebuild(self, widths)
-        rebuild = self._ask("with_widths", "a new module of other widths, from a dict group name -> width")
-        return _abstract_copy(self, rebuild, widths)
+        make = self._ask("with_widths", "a new module of other widths, from a dict group name -> width")
+        side = self.image_size or _USUAL_SIZE
+        image = jax.ShapeDtypeStruct((1, side, side, self.mean.shape[-1]), jnp.float32)
+        forward, params, batch_stats = self.forward.rebuilt(lambda: make(dict(widths)), image)
+        return self.replace(params=params, batch_stats=batch_stats, forward=forward)
 
     def _ask(self, method: str, meaning: str):
-        found = getattr(self.module, method, None)
+        module = self.module
+        found = getattr(module, method, None)
+        if hasattr(found, "method_handler_wrapped"):
+            # A Linen method as it was written: inside Flax's wrapper a module that it makes would look for a parent.
+            found = functools.partial(inspect.unwrap(getattr(type(module), method)), module)
         if found is None:
             raise ValueError(
                 f"{self.name} does not declare its channels; give its module the methods channel_groups() and "
                 f"with_widths(widths) (here: {method}, which returns {meaning}), as jaxprune/models/resnet.py does"
             )
         return found
-
-
-def _abstract_copy(classifier: Classifier, rebuild, widths) -> Classifier:
-    if isinstance(classifier.forward, LinenForward):
-        module = rebuild(dict(widths))
-        channels = classifier.mean.shape[-1]
-        image = jax.ShapeDtypeStruct(
-            (1, classifier.image_size or 32, classifier.image_size or 32, channels), jnp.float32
-        )
-        variables = dict(jax.eval_shape(module.init, jax.random.key(0), image))
-        params = variables.pop("params")
-        forward = dataclasses.replace(classifier.forward, linen_module=module)
-        return classifier.replace(params=params, batch_stats=variables, forward=forward)
-    module = nnx.eval_shape(lambda: rebuild(dict(widths)))
-    params, batch_stats = split_module(module)
-    return classifier.replace(params=params, batch_stats=batch_stats, forward=NnxForward(module))
 
 
 @functools.partial(jax.jit, static_argnums=3)
@@ -192,68 +181,3 @@ def map_batch(function, batch, micro_batch: int):
 
     mapped = jax.lax.map(function, jax.tree.map(split, batch))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], mapped)
-
-
-def from_nnx(module: nnx.Module, *, mean, std, name: str | None = None, num_classes: int | None = None) -> Classifier:
-    """Returns a Classifier made from an NNX module that maps normalised images `[n, h, w, c]` to logits.
-
-    The module is copied; it must follow NNX's `train()` / `eval()` switches. `num_classes` is needed only if the
-    last linear layer is not found (it is read from the last bias or kernel of the parameters).
-    """
-    params, batch_stats = split_module(module)
-    return Classifier(
-        params=params,
-        batch_stats=batch_stats,
-        mean=jnp.asarray(mean, jnp.float32),
-        std=jnp.asarray(std, jnp.float32),
-        forward=NnxForward(module),
-        name=name or type(module).__name__,
-        num_classes=num_classes or _last_features(params),
-    )
-
-
-def split_module(module: nnx.Module) -> tuple[PyTree, PyTree]:
-    """Returns an NNX module's parameters and its other state as plain nested dicts."""
-    _, params, other = nnx.split(module, nnx.Param, ...)
-    return nnx.to_pure_dict(params), nnx.to_pure_dict(other)
-
-
-def from_linen(
-    module: nn.Module, variables, *, mean, std, name: str | None = None, num_classes: int | None = None
-) -> Classifier:
-    """Returns a Classifier made from a Linen module and its variables (`{"params": ..., "batch_stats": ...}`).
-
-    The module's `__call__` may take a mode argument named `train`, `training`, `is_training`, `deterministic` or
-    `use_running_average`.
-
-    Raises:
-      ValueError: `variables` holds no "params".
-    """
-    if "params" not in variables:
-        raise ValueError(
-            f"variables hold {', '.join(variables) or 'nothing'}; give what module.init returned, with its 'params'"
-        )
-    accepted = inspect.signature(type(module).__call__).parameters
-    argument = next((name for name in LINEN_MODE_ARGUMENTS if name in accepted), None)
-    variables = dict(variables)
-    params = variables.pop("params")
-    return Classifier(
-        params=params,
-        batch_stats=variables,
-        mean=jnp.asarray(mean, jnp.float32),
-        std=jnp.asarray(std, jnp.float32),
-        forward=LinenForward(module, argument, LINEN_MODE_ARGUMENTS.get(argument, True)),
-        name=name or type(module).__name__,
-        num_classes=num_classes or _last_features(params),
-    )
-
-
-def _last_features(params: PyTree) -> int:
-    kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
-    widths = {leaf.shape[-1] for leaf in kernels}
-    if len(widths) != 1:
-        raise ValueError(
-            f"the number of classes is not plain from the parameters (matrices of widths {sorted(widths)}); "
-            f"give num_classes="
-        )
-    return widths.pop()

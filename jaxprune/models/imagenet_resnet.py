@@ -4,6 +4,7 @@ The stride of a bottleneck is in its 3 x 3 convolution, as in torchvision and th
 has it in the first 1 x 1 convolution.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -47,6 +48,8 @@ LAYOUTS = {
 }
 STEMS = {
     "cifar": Stem(image_size=32, kernel=3, stride=1, max_pool=False),
+    # Of repositories that change torchvision's convolution only, such as PyTorch_CIFAR10: the tensors of "cifar".
+    "cifar_max_pool": Stem(image_size=32, kernel=3, stride=1, max_pool=True),
     "imagenet": Stem(image_size=224, kernel=7, stride=2, max_pool=True),
 }
 STEM_WIDTH = 64
@@ -87,8 +90,9 @@ class ResidualBlock(nnx.Module):
 class ImagenetResNet(nnx.Module):
     """A stem, four stages of residual blocks, global average pool, linear.
 
-    Options: `stem` "cifar" (3 x 3, stride 1, for 32 x 32 images; the default) or "imagenet" (7 x 7, stride 2, and a
-    3 x 3 max-pool, for 224 x 224), and `widths`, the number of channels of any group of `channel_groups()`.
+    Options: `stem` "cifar" (3 x 3, stride 1, for 32 x 32 images; the default), "cifar_max_pool" (the same and a 3 x 3
+    max-pool) or "imagenet" (7 x 7, stride 2, and a 3 x 3 max-pool, for 224 x 224), and `widths`, the number of channels
+    of any group of `channel_groups()`.
     """
 
     def __init__(
@@ -197,6 +201,21 @@ def torch_keys(name: str, **options) -> tuple[dict[tuple[str, ...], str], ...]:
     """Returns, for each module path here, the prefix of its keys in torchvision, and in the CIFAR repositories."""
     del options  # no option changes the names
     return tuple(_torch_keys(LAYOUTS[name], shortcut, head) for shortcut, head in _TORCH_NAMES)
+
+
+def torch_options(names: Collection[str], num_classes: int, **options) -> tuple[dict, str | None]:
+    """Returns the options of the network in a PyTorch file, and what its names leave open, in words.
+
+    A 3 x 3 stem under torchvision's names may be followed by torchvision's max-pool or not; under those of the CIFAR
+    repositories it is not.
+    """
+    del num_classes
+    if "stem" in options or "fc.weight" not in names:
+        return options, None
+    return options, (
+        "its tensors do not show whether a max-pool follows the first convolution; stem='cifar' is taken, without one "
+        "(give stem='cifar' or 'cifar_max_pool' to choose)"
+    )
 
 
 def _torch_keys(layout: Layout, shortcut: str, head: str) -> dict[tuple[str, ...], str]:

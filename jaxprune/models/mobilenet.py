@@ -3,6 +3,7 @@
 The dropout in front of torchvision's classifier is left out: it has no weights, and does nothing in evaluation.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ class Stem(NamedTuple):
 
 
 STEM_WIDTH, LAST_WIDTH = 32, 1280
+IMAGENET_CLASSES = 1000
 STAGES = (
     Stage(1, 16, 1, 1),
     Stage(6, 24, 2, 2),
@@ -181,6 +183,20 @@ def _default_widths() -> dict[str, int]:
 def new_module(*, num_classes: int, **options) -> MobileNetV2:
     """Returns the module. Its own initial weights are not used; see `initialization`."""
     return MobileNetV2(num_classes=num_classes, rngs=UnusedRngs(), **options)
+
+
+def torch_options(names: Collection[str], num_classes: int, **options) -> tuple[dict, str | None]:
+    """Returns the options of the network in a PyTorch file, and what its names leave open, in words.
+
+    The strides are in no tensor; a network of ImageNet's classes has ImageNet's.
+    """
+    del names
+    if "stem" in options or num_classes != IMAGENET_CLASSES:
+        return options, None
+    return options | {"stem": "imagenet"}, (
+        f"its tensors do not show the strides; stem='imagenet' is taken for {num_classes} classes (give stem= "
+        f"'cifar' or 'imagenet' to choose)"
+    )
 
 
 def torch_keys(**options) -> tuple[dict[tuple[str, ...], str], ...]:

@@ -6,18 +6,20 @@
 - Logits are at least float32, whatever computed them, and so is all that follows.
 """
 
-import collections
 import dataclasses
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jaxprune.models.forward import cast
+from jaxprune.models.tracing import trace
+
 PRECISIONS = ("float32", "bfloat16")
-_PRODUCTS = ("conv_general_dilated", "dot_general", "ragged_dot_general")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +35,17 @@ class CastForward:
 
     def __call__(self, params, batch_stats, x, train, key):
         """Returns the logits in `dtype`, and the other state in the types it came in."""
-        logits, new_stats = self.forward(_cast(params, self.dtype), batch_stats, x.astype(self.dtype), train, key)
-        return logits, jax.tree.map(lambda new, old: new.astype(old.dtype), new_stats, batch_stats)
+        logits, new_stats = self.forward(cast(params, self.dtype), batch_stats, x.astype(self.dtype), train, key)
+        return logits, jax.tree.map(_as_before, new_stats, batch_stats)
 
     def module(self, params: PyTree, batch_stats: PyTree):
         """Returns the module with the given state."""
         return self.forward.module(params, batch_stats)
+
+    def rebuilt(self, make: Callable, x) -> tuple["CastForward", PyTree, PyTree]:
+        """Returns the forward pass of the module that `make` returns, and the shapes of its parameters and state."""
+        forward, params, batch_stats = self.forward.rebuilt(make, x)
+        return _cast_forward(forward, self.dtype), params, batch_stats
 
 
 def in_precision(classifier, precision: str | None):
@@ -84,11 +91,8 @@ def precision_of(classifier, image_shape: tuple[int, int, int]) -> str:
     stated = _computes_by_construction_in(classifier)
     if stated is not None:
         return stated
-    # Without what the answer does not depend on, so that it is found again.
-    shapes = jax.eval_shape(lambda: (classifier.params, classifier.batch_stats))
-    leaves, structure = jax.tree.flatten(shapes)
-    types = _product_types(classifier.forward, structure, tuple(leaves), tuple(image_shape))
-    return " and ".join(sorted(types))
+    traced = trace(classifier.forward, classifier.params, classifier.batch_stats, image_shape)
+    return " and ".join(sorted(traced.product_types or {str(traced.output.dtype)}))
 
 
 def renamed(precision: str | None, compute_dtype: str | None) -> str | None:
@@ -122,28 +126,5 @@ def _cast_forward(forward, precision: str) -> CastForward:
     return CastForward(forward if in_dtype is None else in_dtype(jnp.dtype(precision)), precision)
 
 
-@functools.lru_cache(maxsize=256)
-def _product_types(forward, structure, leaves: tuple, image_shape: tuple[int, ...]) -> frozenset[str]:
-    params, batch_stats = jax.tree.unflatten(structure, leaves)
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    traced = jax.make_jaxpr(lambda *inputs: forward(*inputs, False, None)[0])(params, batch_stats, images)
-    types = collections.Counter(_types_in(traced.jaxpr))
-    return frozenset(types or {str(aval.dtype) for aval in traced.out_avals})
-
-
-def _types_in(jaxpr):
-    """Yields the type of every product in a jaxpr and those inside it; of a mixed product, that of both operands."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in _PRODUCTS:
-            left, right = (str(atom.aval.dtype) for atom in equation.invars[:2])
-            yield left
-            yield right
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    yield from _types_in(inner)
-
-
-def _cast(tree: PyTree, dtype: str) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+def _as_before(new, old):
+    return new if new.dtype == old.dtype else new.astype(old.dtype)

@@ -1,5 +1,6 @@
 """VGG with BatchNorm (Simonyan & Zisserman 2015; STUDY) with explicit widths, and the heads it is published with."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax
@@ -209,6 +210,22 @@ def torch_keys(depth: int, *, head: str = "linear", **options) -> tuple[dict[tup
                 keys[path] = "classifier" if number is None else f"classifier.{number}"
             namings.append(keys)
     return tuple(namings)
+
+
+def torch_options(names: Collection[str], num_classes: int, **options) -> tuple[dict, str | None]:
+    """Returns the options of the network in a PyTorch file as its names show them, and what they leave open, in words.
+
+    Files with `features` come from repositories with a fifth max-pool, those with `feature` from the slimming ones.
+    """
+    del num_classes
+    spec = HEADS[options.get("head", "linear")]
+    is_chosen = options.get("pool") is not None or spec.pool == "max"
+    if is_chosen or not any(name.startswith("features.") for name in names):
+        return options, None
+    return options | {"pool": "max"}, (
+        "its tensors do not show what follows the last convolution; pool='max' is taken, as repositories have it that "
+        "say features (give pool='max' or 'average' to choose)"
+    )
 
 
 def new_module(depth: int, *, num_classes: int, **options) -> Vgg:

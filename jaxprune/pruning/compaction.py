@@ -9,12 +9,15 @@ import numpy as np
 
 from jaxprune.pruning._annotations import Group, HasParams, Masks, Params
 from jaxprune.pruning._trees import align_masks, flatten_named, named_masks, show
+from jaxprune.pruning.masking import mask_params
 from jaxprune.pruning.structured import Channels, Indices, channel_masks, flattened, own_members
 
 NamedMasks = Mapping[str, np.ndarray | None]
 Kept = dict[str, list[tuple[int, np.ndarray]]]  # path -> (axis, indices) of what stays
 
 _STATISTICS = ("mean", "var")
+_USUAL_SIZE = 32  # pixels per side, where nobody says
+_TOLERANCE = 0.02  # of the largest logit: what bfloat16 rounds away
 _CURE = "make the masks with prune_channels, or keep these masks and fine-tune with masked_optimizer"
 
 
@@ -32,7 +35,8 @@ def compact(classifier: Any, masks: Masks | None) -> Any:
 
     Raises:
       ValueError: the masks cut across a group, remove single weights, or are what `mask_params` refuses; the classifier
-        declares no groups; or the rebuilt network does not fit, with the first parameter that differs.
+        declares no groups; the rebuilt network does not fit, with the first parameter that differs;
+        or a module of the caller's gives other logits on two random images.
     """
     groups = classifier.channel_groups()
     masks_by_path = {
@@ -51,10 +55,29 @@ def compact(classifier: Any, masks: Masks | None) -> Any:
     if not widths:
         return classifier
     template = classifier.with_widths(widths)
-    return template.replace(
+    small = template.replace(
         params=_filled(template.params, classifier.params, kept_entries),
         batch_stats=_filled(template.batch_stats, classifier.batch_stats, kept_entries),
     )
+    if (
+        getattr(classifier, "rebuild", None) is None
+    ):  # a module of the caller's, whose declaration no test of ours holds
+        _check_logits(classifier.replace(params=mask_params(classifier.params, masks)), small)
+    return small
+
+
+def _check_logits(masked: Any, small: Any) -> None:
+    """Refuses what no shape shows, such as a norm without parameters, or an activation that is not 0 at 0."""
+    side = masked.image_size or _USUAL_SIZE
+    images = np.random.default_rng(0).integers(0, 256, (2, side, side, masked.mean.shape[-1]), np.uint8)
+    expected, found = (np.asarray(each.logits(images)) for each in (masked, small))
+    difference, largest = np.abs(found - expected).max(), np.abs(expected).max()
+    if difference > _TOLERANCE * largest:
+        raise ValueError(
+            f"without its masked channels {masked.name} gives other logits (by {difference:.2g} of {largest:.2g}): "
+            f"what channel_groups() declares passes a norm that measures its input, or an activation that "
+            f"is not 0 at 0; leave such groups out"
+        )
 
 
 def _removed_channels(group: Group, masks: NamedMasks) -> Channels:

@@ -50,7 +50,7 @@ class Trained(NamedTuple):
 
 def key_of(seed: int, purpose: str) -> jax.Array:
     """Returns the key of everything random that serves one purpose."""
-    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(purpose.encode()))
+    return jax.random.fold_in(models.seed_key(seed), zlib.crc32(purpose.encode()))
 
 
 def initial(model: ModelConfig, train: Dataset, seed: int) -> models.Classifier:

@@ -28,6 +28,8 @@ def check(config: StudyConfig) -> None:
         raise ValueError(f"recalibration_images={config.recalibration_images}; give a number >= 0")
     if not config.seeds or len(set(config.seeds)) != len(config.seeds):
         raise ValueError(f"seeds are {config.seeds}; give one or more different integers")
+    for seed in (*config.seeds, config.evaluation.seed):
+        models.seed_key(seed)
     _check_evaluation(config.evaluation)
 
 

@@ -35,8 +35,8 @@ def recalibrate_batch_norm(
       precision: type of the forward passes, as for `fit`: the one that the network will be evaluated in.
 
     Raises:
-      ValueError: a test split, no image, batch_size < 1, or a classifier without BatchNorm statistics, or that is not
-        finite.
+      ValueError: a test split, no image, batch_size < 1, or a classifier without BatchNorm statistics, with some
+        that training mode leaves as they are, or that is not finite.
 
     Source: Li et al. 2020, "EagleEye" (adaptive BatchNorm), for pruned candidates.
     """
@@ -55,6 +55,11 @@ def recalibrate_batch_norm(
     # A running statistic moves from r to momentum * r + (1 - momentum) * measured: r = 0 and r = 1 reveal both.
     from_zero, from_one = (_updated_statistics(computing, images[:batch_size], start) for start in (0.0, 1.0))
     rates = [_rate(zero[_MEAN], one[_MEAN]) for zero, one in zip(from_zero, from_one, strict=True)]
+    if not all(rates):
+        raise ValueError(
+            f"no BatchNorm of {classifier.name} moves its statistics in training mode, or not all of them do, so they "
+            f"cannot be measured; see models.from_nnx and from_linen on how its call is told that it trains"
+        )
     means = [np.zeros(node[_MEAN].shape) for node in from_zero]
     squares = [np.zeros(node[_MEAN].shape) for node in from_zero]
     for index in range(num_batches):

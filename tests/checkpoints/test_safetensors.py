@@ -106,7 +106,9 @@ def test_missing_damaged_and_foreign_files_are_refused(exported, tmp_path):
 
 
 def test_a_module_that_cannot_be_rebuilt_is_refused(tmp_path):
-    net = models.from_nnx(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), mean=(0.0,), std=(1.0,))
+    linear = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    how = {"name": "Linear", "call": lambda module, images, train: module(images.mean((1, 2)))}
+    net = models.from_nnx(linear, mean=0.0, std=1.0, **how)
     with pytest.raises(ValueError, match="can hold the models resnet8, .*not 'Linear'"):
         checkpoints.export_safetensors(tmp_path / "net", net)
 

@@ -114,12 +114,10 @@ def narrow_widths(name):
 
 @pytest.mark.parametrize(("name", "stem", "size"), [("resnet18", "cifar", 32), ("resnet50", "imagenet", 64)])
 def test_logits_equal_pytorchs_under_both_namings(tmp_path, rng, name, stem, size):
-    # Without the option, the stem is the one for small images.
-    option = {} if stem == "cifar" else {"stem": stem}
     widths = narrow_widths(name)
     torch, reference = torch_resnet(name, widths=widths, stem=stem, num_classes=5)
     torch.save(reference.state_dict(), tmp_path / "net.pth")
-    options = {"name": name, "num_classes": 5, "widths": widths, **option}
+    options = {"name": name, "num_classes": 5, "widths": widths, "stem": stem}
     net = models.from_torch(tmp_path / "net.pth", **options)
     # Every image has colours of its own: a mean over pure noise would hide the image from the head.
     images = (rng.normal(0, 2, (3, size, size, 3)) + rng.normal(0, 2, (3, 1, 1, 3))).astype(np.float32)

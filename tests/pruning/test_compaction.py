@@ -36,7 +36,7 @@ def removals(draw):
 
 
 @hypothesis.given(removed=removals(), seed=st.integers(0, 100))
-@hypothesis.settings(max_examples=25)
+@hypothesis.settings(max_examples=12)
 def test_compact_logits_equal_masked_logits(removed, seed):
     sparse, masks = masked(NET, removed)
     small = pruning.compact(sparse, masks)

@@ -208,7 +208,8 @@ def test_prune_refuses_options_of_other_methods_and_undeclared_networks(net):
         pruning.prune(net, method="weight", sparsity=0.5, layers="study")
     with pytest.raises(ValueError, match=r"sparsity.* \[0, 1\)"):
         pruning.prune(net, method="slimming", sparsity=1.0)
-    plain = models.from_nnx(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), mean=(0,), std=(1,))
+    linear = nnx.Sequential(lambda x: x.mean((1, 2)), nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    plain = models.from_nnx(linear, mean=(0, 0), std=1)
     with pytest.raises(ValueError, match=r"does not declare its channels; give its module the methods channel_groups"):
         pruning.prune(plain, method="slimming", sparsity=0.5)
 
