@@ -14,15 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxprune.metrics._arguments import as_float
 from jaxprune.metrics._checked import checked, refuse_values
-
-CORRUPTION_CATEGORIES = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "frost", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-}
-COMMON_CORRUPTIONS = tuple(name for names in CORRUPTION_CATEGORIES.values() for name in names)
-EXTRA_CORRUPTIONS = {"speckle_noise": "noise", "gaussian_blur": "blur", "spatter": "weather", "saturate": "digital"}
+from jaxprune.names import COMMON_CORRUPTIONS, CORRUPTION_CATEGORIES, EXTRA_CORRUPTIONS
 
 # Mean top-1 error over the five severities of ImageNet-C, and clean: Hendrycks & Dietterich 2019, Table 1, with the
 # digits of the evaluation script they published.
