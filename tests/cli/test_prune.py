@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -232,6 +234,20 @@ def test_sigterm_is_one_line_and_leaves_nothing_unfinished(here, moment, capsys,
     told = capsys.readouterr().err
     assert told == "jaxprune: terminated; finished parts are kept, the same command continues\n"
     assert content(here) == before
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_process_with_one_line(here):
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(failpoints.ROOT)!r})
+from jaxprune import checkpoints, cli
+checkpoints.save = lambda *args, **options: os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(cli.main(["prune", "net", "--sparsity", "0.5", "--out", "new"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=here, capture_output=True, text=True)
+    told = "jaxprune: terminated; finished parts are kept, the same command continues\n"
+    assert (done.returncode, done.stderr) == (143, told)
 
 
 def test_sigterm_in_a_callback_of_the_garbage_collector_ends_the_command_too(here, monkeypatch, capsys):
