@@ -1,6 +1,6 @@
 """The figures of an arm: accuracy and calibration against sparsity, severity, confidence and size, and all others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -29,22 +29,7 @@ LIMITS_MARGIN = 0.05
 SEVERITY_OFFSET, CONFIDENCE_OFFSET = 0.03, 0.5
 
 
-def plots(arm: ArmResults, prefix: str) -> list[Plot]:
-    """Returns all figures of one arm; their names begin with `prefix`."""
-    out = [_clean(arm, f"{prefix}-clean")]
-    if arm.corrupted():
-        out += [
-            _severity(arm, f"{prefix}-corrupted-accuracy", ACCURACY),
-            _severity(arm, f"{prefix}-corrupted-calibration", ECE),
-            heat_maps.corruptions(arm, f"{prefix}-corruptions-accuracy", ACCURACY),
-            heat_maps.corruptions(arm, f"{prefix}-corruptions-calibration", ECE),
-        ]
-    out.append(_trade_off(arm, f"{prefix}-trade-off"))
-    out += _reliability(arm, f"{prefix}-reliability")
-    return [*out, *heat_maps.classes(arm, f"{prefix}-classes")]
-
-
-def _clean(arm: ArmResults, name: str) -> Plot:
+def _clean(arm: ArmResults, name: str) -> list[Plot]:
     panels, estimates = [], {measure: [] for measure in MEASURES}
     for stage in [arm.stage, *(stage for stage in aggregates.stages(arm.rows) if stage != arm.stage)]:
         for measure in MEASURES:
@@ -68,7 +53,7 @@ def _clean(arm: ArmResults, name: str) -> Plot:
         formatting.measured_on(clean),
         formatting.interval_note("Bands", {NOUNS[measure]: found for measure, found in estimates.items()}),
     )
-    return Plot(name, "Clean accuracy and calibration against sparsity", caption, tuple(panels))
+    return [Plot(name, "Clean accuracy and calibration against sparsity", caption, tuple(panels))]
 
 
 def _draw_curves(axes: Axes, *, curves: dict[str, list[tuple[float, IntervalEstimate]]], measure: str) -> None:
@@ -93,7 +78,9 @@ def _draw_curves(axes: Axes, *, curves: dict[str, list[tuple[float, IntervalEsti
     axes.set(xlabel="Sparsity, % of prunable weights or channels removed", ylabel=LABELS[measure])
 
 
-def _severity(arm: ArmResults, name: str, measure: str) -> Plot:
+def _severity(arm: ArmResults, name: str, *, measure: str) -> list[Plot]:
+    if not arm.corrupted():
+        return []
     test_sets = {0: (CLEAN_SET,)} if CLEAN_SET in arm.test_sets else {}
     test_sets |= {severity: arm.corrupted(severity) for severity in sorted({each for _, each in arm.corrupted()})}
     curves = {
@@ -123,7 +110,7 @@ def _severity(arm: ArmResults, name: str, measure: str) -> Plot:
         formatting.measured_on(corrupted),
         formatting.interval_note("Bars", {NOUNS[measure]: estimates}),
     )
-    return Plot(name, f"Corrupted {NOUNS[measure]} by severity", caption, panels)
+    return [Plot(name, f"Corrupted {NOUNS[measure]} by severity", caption, panels)]
 
 
 def _limits(estimates: Sequence[IntervalEstimate], measure: str) -> tuple[float, float]:
@@ -218,11 +205,11 @@ class SizedNetwork(NamedTuple):
     is_dense: bool
 
 
-def _trade_off(arm: ArmResults, name: str) -> Plot:
+def _trade_off(arm: ArmResults, name: str) -> list[Plot]:
     """Returns the figure of one arm: a series per method, which the page can hide."""
     series = {formatting.method(method): (arm, method, "") for method in arm.methods}
     caption = formatting.measured_on(arm.rows)
-    return _trade_off_plot(name, "Trade-off against size", series, caption, has_methods=True)
+    return [_trade_off_plot(name, "Trade-off against size", series, caption, has_methods=True)]
 
 
 def trade_off_of_arms(arms: Mapping[str, ArmResults], name: str) -> Plot:
@@ -327,3 +314,22 @@ def pareto_front(networks: Sequence[SizedNetwork], *, is_higher_better: bool) ->
         return is_no_worse and (other.size, sign * other.estimate.value) != (size, value)
 
     return [each for each in networks if not any(dominates(other, each) for other in networks)]
+
+
+# The figures of an arm, in the order of the page: from its results and a name to plots, none where it lacks what they
+# show. The name is the prefix of the arm and the figure's own.
+FIGURES: dict[str, Callable[[ArmResults, str], list[Plot]]] = {
+    "clean": _clean,
+    "corrupted-accuracy": partial(_severity, measure=ACCURACY),
+    "corrupted-calibration": partial(_severity, measure=ECE),
+    "corruptions-accuracy": partial(heat_maps.corruptions, measure=ACCURACY),
+    "corruptions-calibration": partial(heat_maps.corruptions, measure=ECE),
+    "trade-off": _trade_off,
+    "reliability": _reliability,
+    "classes": heat_maps.classes,
+}
+
+
+def plots(arm: ArmResults, prefix: str) -> list[Plot]:
+    """Returns all figures of one arm; their names begin with `prefix`."""
+    return [plot for name, draw in FIGURES.items() for plot in draw(arm, f"{prefix}-{name}")]

@@ -24,8 +24,10 @@ MAX_CLASSES = 20
 ColourMap = tuple[colors.Colormap, colors.Normalize]
 
 
-def corruptions(arm: ArmResults, name: str, measure: str) -> Plot:
-    """Returns the figure of a measure by corruption and sparsity, a panel per method."""
+def corruptions(arm: ArmResults, name: str, *, measure: str) -> list[Plot]:
+    """Returns the figure of a measure by corruption and sparsity, a panel per method; none without corruptions."""
+    if not arm.corrupted():
+        return []
     table, grids = aggregates.by_corruption(arm.rows), {}
     for method in arm.methods:
         line = aggregates.curve(table, method, arm.stage)
@@ -54,7 +56,7 @@ def corruptions(arm: ArmResults, name: str, measure: str) -> Plot:
         "The cells show means without an interval; summary.csv and results.csv hold the deviations and every row.",
     )
     noun = "Accuracy" if measure == ACCURACY else "Calibration error"
-    return Plot(name, f"{noun} corruption by corruption", caption, panels)
+    return [Plot(name, f"{noun} corruption by corruption", caption, panels)]
 
 
 def classes(arm: ArmResults, name: str) -> list[Plot]:
