@@ -86,7 +86,7 @@ def test_the_package_itself_imports_nothing_heavy():
 def test_every_corruption_has_a_category():
     from jaxprune import corruptions, names
 
-    assert set(corruptions.CORRUPTIONS) == {*names.COMMON_CORRUPTIONS, *names.EXTRA_CORRUPTIONS}
+    assert {*names.COMMON_CORRUPTIONS, *names.EXTRA_CORRUPTIONS} == set(corruptions.CORRUPTIONS)
 
 
 def test_what_has_an_underscore_stays_in_its_room():
