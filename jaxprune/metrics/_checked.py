@@ -3,7 +3,7 @@
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxprune.metrics._values import CLASSES, NAMES, PER_EXAMPLE, describe, findings
 
-SMALL = 1 << 16  # elements; up to here NumPy is quicker than a compiled program, and compiles nothing
+SMALL = 1 << 16  # elements; up to here NumPy is quicker than a compiled program, also with the way from the device
 INT32 = np.iinfo(np.int32)
+KNOWN = jax.Array | np.ndarray | np.generic | int | float
 
 
 def checked(*, static_argnames: str | Sequence[str] = ()) -> Callable[[Callable], Callable]:
@@ -55,10 +56,11 @@ def refuse_arguments(function: Callable, *args: Any) -> None:
 
 
 def refuse_values(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the large arrays among the arguments, on the device; raises `ValueError` where values are wrong.
+    """Returns the arrays of foreign types as NumPy's; raises `ValueError` where values are wrong.
 
-    Raises `TypeError` for what is no array of numbers, or a `from_logits` that is no bool. Wrong shapes are left to the
-    function itself, which refuses them under a transformation too.
+    What is large is looked at where it lies: NumPy's arrays by NumPy, JAX's by a compiled program. Raises `TypeError`
+    for what is no array of numbers, or a `from_logits` that is no bool. Wrong shapes are left to the function itself,
+    which refuses them under a transformation too.
     """
     from_logits = arguments.get("from_logits", False)
     if not isinstance(from_logits, bool | np.bool_):
@@ -73,13 +75,13 @@ def refuse_values(arguments: Mapping[str, Any]) -> dict[str, Any]:
     num_classes = num_classes if isinstance(num_classes, int) and num_classes > 0 else None
     looked_at = {name: values for name, values in arrays.items() if name != "outputs" or not from_logits}
     with jax.ensure_compile_time_eval():
-        if all(values.size <= SMALL and _is_here(values) for values in looked_at.values()):
+        if _belong_on_host(looked_at.values()):
             looked_at = jax.device_get(looked_at)
         else:
             looked_at = {name: _placed(name, values) for name, values in looked_at.items()}
         if _any_bad(looked_at, num_classes):
             _raise(looked_at, num_classes)
-    return {name: values for name, values in (arrays | looked_at).items() if _is_news(values, arguments.get(name))}
+    return {name: arrays[name] for name in arrays.keys() & arguments if not isinstance(arguments[name], KNOWN)}
 
 
 def _any_bad(arguments: dict[str, Any], num_classes: int | None) -> bool:
@@ -132,10 +134,9 @@ def _fit_together(arrays: dict[str, Any]) -> bool:
     )
 
 
-def _is_news(values: Any, argument: Any) -> bool:
-    """Returns whether the function should get `values`: they are on the device, or made of a foreign type."""
-    foreign = not isinstance(argument, jax.Array | np.ndarray | np.generic | int | float)
-    return argument is not None and (foreign or isinstance(values, jax.Array))
+def _belong_on_host(arrays: Collection[Any]) -> bool:
+    largest = max(arrays, key=lambda values: values.size, default=np.zeros(0))
+    return all(map(_is_here, arrays)) and (isinstance(largest, np.ndarray) or largest.size <= SMALL)
 
 
 def _is_here(values: Any) -> bool:

@@ -95,15 +95,25 @@ def describe(found: Finding, arguments: Mapping[str, Any]) -> str:
 
 def _not_probabilities(outputs, counts) -> Finding:
     outputs = outputs.astype(np.float32) if outputs.dtype.itemsize < 4 else outputs
-    # No largest value is needed: what is not negative and sums to 1 is at most 1.
-    least, total = outputs.min(axis=1), outputs.sum(axis=1)
-    bad = counts & ((least < -TOLERANCE) | (abs(total - 1) > TOLERANCE))
     words, cure = "rows are no probabilities", ""
+    if isinstance(outputs, np.ndarray) and _all_probabilities(outputs):
+        return Finding("outputs", np.zeros(len(outputs), bool), words, cure)
+    # No largest value is needed: what is not negative and sums to 1 is at most 1.
+    with np.errstate(invalid="ignore", over="ignore"):
+        least, total = outputs.min(axis=1), outputs.sum(axis=1)
+        bad = counts & ((least < -TOLERANCE) | (abs(total - 1) > TOLERANCE))
     if isinstance(outputs, np.ndarray) and bad.any():
         outside = (bad & ((least < -TOLERANCE) | (outputs.max(axis=1) > 1 + TOLERANCE))).any()
         words = "rows have values outside [0, 1]" if outside else "rows have probabilities that do not sum to 1"
         cure = "if these are logits pass from_logits=True, if percentages divide them by 100"
     return Finding("outputs", bad, words, cure)
+
+
+def _all_probabilities(outputs: np.ndarray) -> bool:
+    """Returns whether nothing is wrong, or undefined, in any row; much faster than a `sum` by row."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = np.einsum("ij->i", outputs)
+    return bool(outputs.min(initial=0) >= -TOLERANCE and (abs(total - 1) <= TOLERANCE).all())
 
 
 def _cannot_be_scaled(logits, labels, counts) -> Iterator[Finding]:
