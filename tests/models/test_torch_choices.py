@@ -72,13 +72,18 @@ def narrow(name, **options):
 
 def test_a_resnet_with_a_small_stem_and_torchvisions_max_pool():
     net = narrow("resnet18", stem="cifar")
-    module = net.module
-    x = nnx.relu(module.bn(module.conv(net.normalize(jnp.asarray(PIXELS)))))
-    x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-    for stage in range(1, 5):
-        for block in range(2):
-            x = getattr(module, f"stage{stage}_block{block}")(x)
-    expected = np.asarray(module.head(x.mean((1, 2))))
+
+    @jax.jit
+    def with_max_pool(net, images):
+        module = net.module
+        x = nnx.relu(module.bn(module.conv(net.normalize(images))))
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for stage in range(1, 5):
+            for block in range(2):
+                x = getattr(module, f"stage{stage}_block{block}")(x)
+        return module.head(x.mean((1, 2)))
+
+    expected = np.asarray(with_max_pool(net, PIXELS))
     other = models.assemble(
         "resnet18",
         num_classes=10,
@@ -185,10 +190,9 @@ def test_pruning_nothing_changes_no_number_of_an_evaluation(tmp_path, capsys):
     # With and without the normalisation: the file and the folders take the same one.
     for name, options in (("default", ()), ("chosen", ("--mean", "0.5", "0.4", "0.3", "--std", "0.2", "0.3", "0.4"))):
         out = tmp_path / name
-        checkpoints = (tmp_path / "net.pt", tmp_path / "same", tmp_path / "again")
-        assert run("evaluate", *checkpoints, *where, "--out", out, *given, *options) == 0
+        assert run("evaluate", tmp_path / "net.pt", tmp_path / "again", *where, "--out", out, *given, *options) == 0
         losses = [row["negative_log_likelihood"] for row in rows(out)]
-        assert losses[0] == losses[1] == losses[2]
+        assert losses[0] == losses[1]
     said = ("--mean", "0.5", "0.5", "0.5", "--std", "0.25", "0.25", "0.25")
     capsys.readouterr()
     assert run("prune", tmp_path / "net.pt", "--sparsity", "0", "--out", tmp_path / "told", *given, *said) == 0
