@@ -89,7 +89,8 @@ def read_torch_file(path) -> dict:
     except zipfile.BadZipFile as error:
         raise ValueError(
             f"{path} is not a complete PyTorch checkpoint ({error}): it is truncated, of the format before "
-            f"PyTorch 1.6, or something else; copy it again, or re-save it with torch.save"
+            f"PyTorch 1.6, or something else; copy it again, or re-save it with torch.save (weights of Flax and other "
+            f"libraries come in through Python: models.from_nnx, from_linen, from_function)"
         ) from error
     except (ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} cannot be read as a PyTorch checkpoint: {error}") from error

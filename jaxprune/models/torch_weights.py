@@ -9,7 +9,11 @@ from jaxprune.models.torch_file import read_torch_file
 
 # Where people put the weights inside a checkpoint.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
-_WRAPPER_PREFIX = "module."  # torch.nn.DataParallel
+# torch.nn.DataParallel, around the network or a part of it, and torch.compile.
+_WRAPPERS = ("module", "_orig_mod")
+_COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel, beside the weights
+# torch.nn.utils.prune keeps a weight as two tensors.
+_UNPRUNED, _MASK = "_orig", "_mask"
 _LAYOUTS = {4: (2, 3, 1, 0), 2: (1, 0)}  # OIHW -> HWIO, [out, in] -> [in, out]
 # (collection here, leaf here) for each leaf there; a "weight" of one dimension is a BatchNorm scale.
 _BATCH_NORM = {
@@ -24,7 +28,7 @@ _SELECTION_SUFFIX = "select.indexes"
 
 
 def read_state_dict(path) -> dict[str, np.ndarray]:
-    """Returns the flat `name -> array` weights in a PyTorch checkpoint, whatever container holds them.
+    """Returns the flat `name -> array` weights in a PyTorch checkpoint, whatever container or wrapper holds them.
 
     Raises:
       FileNotFoundError, ValueError: as `read_torch_file`; or the file holds no named tensors.
@@ -36,9 +40,31 @@ def read_state_dict(path) -> dict[str, np.ndarray]:
             break
     if not isinstance(content, dict) or not any(isinstance(value, np.ndarray) for value in content.values()):
         raise ValueError(f"{path} holds no named tensors; save the weights with torch.save(model.state_dict(), path)")
-    return {
-        name.removeprefix(_WRAPPER_PREFIX): value for name, value in content.items() if isinstance(value, np.ndarray)
-    }
+    tensors = {name: value for name, value in content.items() if isinstance(value, np.ndarray) and name != _COUNTER}
+    return _masked(_unwrapped(tensors, path))
+
+
+def _unwrapped(tensors: dict[str, np.ndarray], path) -> dict[str, np.ndarray]:
+    """Returns tensors under the names that they have in the network itself, without those of what it was put into."""
+    names = {name: [part for part in name.split(".") if part not in _WRAPPERS] for name in tensors}
+    # An attribute that holds the whole network, as in Lightning: a first part that all share, unless it is a list.
+    while len({parts[0] for parts in names.values()}) == 1 and all(
+        len(parts) > 2 and not parts[1].isdigit() for parts in names.values()
+    ):
+        names = {name: parts[1:] for name, parts in names.items()}
+    unwrapped = {".".join(parts): tensors[name] for name, parts in names.items()}
+    if len(unwrapped) < len(tensors):
+        raise ValueError(f"{path} holds several networks, with and without {' or '.join(_WRAPPERS)}; save one of them")
+    return unwrapped
+
+
+def _masked(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns tensors with `x_orig` and `x_mask` multiplied into `x`, as PyTorch does in every forward pass."""
+    pruned = {name.removesuffix(_UNPRUNED) for name in tensors if name.endswith(_UNPRUNED)}
+    pruned = {name for name in pruned if f"{name}{_MASK}" in tensors}
+    parts = {f"{name}{suffix}" for name in pruned for suffix in (_UNPRUNED, _MASK)}
+    kept = {name: value for name, value in tensors.items() if name not in parts}
+    return kept | {name: tensors[f"{name}{_UNPRUNED}"] * tensors[f"{name}{_MASK}"] for name in pruned}
 
 
 def convert_state_dict(

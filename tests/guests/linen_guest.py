@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxprune.models import ChannelGroup, Consumer
-from tests.guests.weights import drawn
+from tests.guests.weights import initial
 
 ModuleDef = Any
 
@@ -92,6 +92,5 @@ class ResNet(nn.Module):
 def new():
     """Returns the module, its variables, and its logits of normalised images as its own library computes them."""
     module = ResNet(stage_sizes=[1], block_cls=ResNetBlock, num_classes=5)
-    shapes = jax.eval_shape(partial(module.init, train=False), jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    variables = drawn(shapes)
+    variables = initial(module, train=False)
     return module, variables, jax.jit(lambda images: module.apply(variables, images, train=False, mutable=False))

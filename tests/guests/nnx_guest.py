@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from jaxprune.models import ChannelGroup, Consumer
-from tests.guests.weights import drawn
+from tests.guests.weights import built
 
 
 class CNN(nnx.Module):
@@ -41,8 +41,7 @@ class CNN(nnx.Module):
 
 def new():
     """Returns the module, and its logits of normalised images as its own library computes them."""
-    graph, shapes = nnx.split(nnx.eval_shape(lambda: CNN(rngs=nnx.Rngs(0))))
-    module = nnx.merge(graph, drawn(shapes))
+    module = built(lambda: CNN(rngs=nnx.Rngs(0)))
 
     def logits(images):
         module.eval()
