@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxprune import corruptions as corruption_room
-from jaxprune import models
+from jaxprune import models, randomness
 from jaxprune.data import Dataset, StreamedDataset
 from jaxprune.devices import placement, processes
 from jaxprune.evaluation._arguments import check_classifiers, check_images, check_options, fingerprint
@@ -58,7 +58,8 @@ def evaluate(
     Args:
       classifiers: one classifier, or several by name.
       dataset: the images and labels; a stream is read again for every test set, by every process as a whole.
-      key: seeds the corruptions' randomness; needed where something is generated.
+      key: seeds the corruptions' randomness; needed where something is generated. Its seed gives the same images
+        whatever JAX's default generator is.
       corruptions: names; by default all of `COMMON_CORRUPTIONS`; an empty sequence for clean images only.
       severities: integers in 1..5, by default all.
       clean: whether the uncorrupted images are a test set too (row with corruption "clean", severity 0).
@@ -98,6 +99,8 @@ def evaluate(
     check_options(batch_size, model_axis, non_finite)
     if key is None and any(each.is_generated for each in planned):
         raise ValueError("key is missing; pass jax.random.key(seed), which the corruptions' random numbers follow from")
+    # Of threefry before others are derived from it: the same images whatever JAX's default generator is.
+    key = None if key is None else randomness.threefry_key(key)
     check_classifiers(classifiers)
     check_images(classifiers, dataset)
     if non_finite == "refuse":
