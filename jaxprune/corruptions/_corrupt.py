@@ -19,6 +19,7 @@ from jaxprune.corruptions.image import Severity, to_uint8
 from jaxprune.corruptions.prepared import Options, Prepared
 from jaxprune.corruptions.table import CORRUPTIONS, Corruption
 from jaxprune.names import SEVERITIES
+from jaxprune.randomness import threefry_key
 
 _Arguments, _Result = ParamSpec("_Arguments"), TypeVar("_Result")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxprune import checkpoints, cli, data, models
+from jaxprune.cli import doctor, run
 from tests.files import failpoints
 
 
@@ -197,7 +198,7 @@ def test_a_full_disk_in_training_is_one_line(here, net, capsys, monkeypatch):
         training.fit(net, few, checkpoint_dir="training", **how)
 
     training.fit(net, few, **how)
-    monkeypatch.setitem(cli.COMMANDS, "run", fit)
+    monkeypatch.setattr(run, "main", fit)
     with failpoints.small_files(1_000):
         assert cli.main(["run"]) == 2
     told = capsys.readouterr().err
@@ -252,7 +253,7 @@ def test_sigterm_in_a_callback_of_the_garbage_collector_ends_the_command_too(her
         finally:
             gc.callbacks.remove(callback)
 
-    monkeypatch.setitem(cli.COMMANDS, "doctor", collect)
+    monkeypatch.setattr(doctor, "main", collect)
     handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         assert cli.main(["doctor"]) == 143

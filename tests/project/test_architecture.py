@@ -16,7 +16,6 @@ ALLOWED = {
     "models": set(),
     "data": set(),
     "devices": set(),
-    "doctor": set(),
     "checkpoints": {"models", "pruning"},
     "training": {"pruning", "data", "models", "devices", "checkpoints"},
     "evaluation": {"models", "corruptions", "metrics", "devices", "data"},
