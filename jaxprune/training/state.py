@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from jaxprune import models, pruning
@@ -106,8 +107,7 @@ def is_finite(state: TrainState, *, stacked: bool) -> tuple[Array, Array]:
     return (jax.vmap(both) if stacked else both)(state.params, state.batch_stats)
 
 
-def _strong_copy(leaf: Array) -> Array:
+def _strong_copy(leaf: ArrayLike) -> Array:
     # A strong type too: an optimizer's weakly typed scalar would not survive saving, and resuming would compile again.
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jnp.copy(leaf)
-    return jnp.copy(leaf).astype(leaf.dtype)
+    leaf = jnp.array(leaf, copy=True)
+    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf.astype(leaf.dtype)
