@@ -52,8 +52,6 @@ class Training:
         self.updater = updater
         if updater is not None:
             optimizer = pruning.pruned_optimizer(updater, optimizer)
-            params = updater.post_gradient_update(classifier.params, optimizer.init(classifier.params))
-            classifier = classifier.replace(params=params)
         self.classifier, self.key, self.masks = self.place((classifier, key, masks))
         self.recipe = Recipe(
             optimizer=optimizer,
@@ -70,6 +68,7 @@ class Training:
             self.classifier.batch_stats,
             self.masks,
             optimizer=optimizer,
+            hold=None if updater is None else updater.post_gradient_update,
             averaged=options.ema is not None,
             stacked=stacked,
         )

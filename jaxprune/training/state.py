@@ -41,14 +41,19 @@ class TrainState(NamedTuple):
     tally: Tally
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer", "averaged", "stacked"))
-def initial_state(params, batch_stats, masks, *, optimizer, averaged: bool, stacked: bool) -> TrainState:
-    """Returns the state before the first step; its arrays are copies, because a step donates them."""
+@functools.partial(jax.jit, static_argnames=("optimizer", "hold", "averaged", "stacked"))
+def initial_state(params, batch_stats, masks, *, optimizer, hold, averaged: bool, stacked: bool) -> TrainState:
+    """Returns the state before the first step; its arrays are copies, because a step donates them.
+
+    `hold(params, optimizer_state)`, unless None, returns the parameters without what the optimizer's own masks remove.
+    """
 
     def one(params, batch_stats, masks):
         if masks is not None:
             params = pruning.mask_params(params, masks)
         optimizer_state = pruning.masked_optimizer(optimizer, masks).init(params)
+        if hold is not None:
+            params = hold(params, optimizer_state)
         average = Average(jnp.zeros(()), params, batch_stats) if averaged else None
         return TrainState(params, batch_stats, optimizer_state, average, empty_tally())
 
