@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 ROOT = pathlib.Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "images" / "rooms.svg"
 # Leaves that every room may import are no news; drawing their arrows would hide the others.
-SHARED = ("files", "names")
+SHARED = ("files", "names", "randomness")
 _INK, _PAPER, _LINE = "#1b1f24", "#eef3f8", "#8a94a0"
 
 

@@ -15,6 +15,8 @@ from jaxprune.cli.report import write_report
 from jaxprune.devices import processes
 from jaxprune.study import StudyConfig
 
+_FORMER_PRECISION = ".compute-dtype"
+
 
 @dataclasses.dataclass
 class Run:
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> None:
             f"({', '.join(shipped_configurations())})"
         )
     default = {"study": load_configuration(named)} if named else {}
-    parsed = options.parse(Run, "run", arguments, **default)
+    parsed = options.parse(Run, "run", options.renamed(arguments, _former_options(arguments)), **default)
     out = files.named(f"runs/{epath.Path(parsed.config).stem}" if parsed.out is None else parsed.out, what="run folder")
     if parsed.dry_run:
         _print_plan(parsed.study, out)
@@ -69,6 +71,13 @@ def main(arguments: list[str]) -> None:
     else:
         write_report(out)
     processes.barrier("the report")
+
+
+def _former_options(arguments: list[str]) -> dict[str, str]:
+    """Returns the present names of the options among the arguments that a study's fields had before."""
+    given = (argument.partition("=")[0].replace("_", "-") for argument in arguments)
+    former = (option for option in given if option.startswith("--study.") and option.endswith(_FORMER_PRECISION))
+    return {option: option.removesuffix(_FORMER_PRECISION) + ".precision" for option in former}
 
 
 def _print_plan(config: StudyConfig, out: epath.Path) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Integer, Key, UInt8, UInt32
 
-from jaxprune.corruptions import _checks, _random
+from jaxprune.corruptions import _checks
 from jaxprune.corruptions._jpeg import EXACT, JPEG_METHODS, jpeg_round_trip, quantization_tables
 from jaxprune.corruptions.frost_textures import FrostTextures
 from jaxprune.corruptions.image import Severity, to_uint8
 from jaxprune.corruptions.prepared import Options, Prepared
 from jaxprune.corruptions.table import CORRUPTIONS, Corruption
 from jaxprune.names import SEVERITIES
+from jaxprune.randomness import threefry_key
 
 _Arguments, _Result = ParamSpec("_Arguments"), TypeVar("_Result")
 
@@ -37,7 +38,7 @@ def _with_checks(function: Callable[_Arguments, _Result]) -> Callable[_Arguments
         arguments = given.arguments
         name = arguments["name"]
         _checks.check_name(name, CORRUPTIONS)
-        arguments["key"] = _random.threefry_key(arguments["key"])
+        arguments["key"] = threefry_key(arguments["key"])
         images = _checks.check_images(arguments["images"], name, CORRUPTIONS[name].smallest_side)
         arguments["images"] = images
         arguments["severity"] = _checks.check_severity(arguments["severity"])
@@ -121,7 +122,7 @@ def _corrupt_batch(key, images, severity, first_index, prepared, *, corruption: 
     def corrupt_all(words, images, severity, prepared):
         def corrupt_one(words, image):
             unit = image.astype(jnp.float32) / 255
-            draws = corruption.draw(_random.threefry_key(words), unit, severity, preset, **prepared.draw)
+            draws = corruption.draw(threefry_key(words), unit, severity, preset, **prepared.draw)
             corrupted = to_uint8(corruption.apply(unit, draws, severity, preset, **prepared.apply))
             return corrupted if post_jpeg is None else _recompress(corrupted, post_jpeg, jpeg)
 

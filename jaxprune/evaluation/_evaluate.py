@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxprune import corruptions as corruption_room
-from jaxprune import models
+from jaxprune import models, randomness
 from jaxprune.data import Dataset, StreamedDataset
 from jaxprune.devices import placement, processes
 from jaxprune.evaluation._arguments import check_classifiers, check_images, check_options, fingerprint
@@ -58,7 +58,8 @@ def evaluate(
     Args:
       classifiers: one classifier, or several by name.
       dataset: the images and labels; a stream is read again for every test set, by every process as a whole.
-      key: seeds the corruptions' randomness; needed where something is generated.
+      key: seeds the corruptions' randomness; needed where something is generated. Its seed gives the same images
+        whatever JAX's default generator is.
       corruptions: names; by default all of `COMMON_CORRUPTIONS`; an empty sequence for clean images only.
       severities: integers in 1..5, by default all.
       clean: whether the uncorrupted images are a test set too (row with corruption "clean", severity 0).
@@ -97,6 +98,8 @@ def evaluate(
     precision = models.renamed(precision, compute_dtype)
     check_options(batch_size, model_axis, non_finite)
     _check(classifiers, dataset, planned, key, non_finite)
+    # Of threefry before others are derived from it: the same images whatever JAX's default generator is.
+    key = None if key is None else randomness.threefry_key(key)
     if keep is not None:
         check_examples_paths(keep.folder, classifiers, [(each.name, each.severity) for each in planned])
     classifiers = {label: models.in_precision(classifier, precision) for label, classifier in classifiers.items()}

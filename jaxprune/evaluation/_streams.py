@@ -42,7 +42,13 @@ class Streams:
             self.compiled.add(program)
             result = function(*args, **options)
             return lambda: result
-        return self.pool.submit(lambda: jax.block_until_ready(function(*args, **options))).result
+        is_x64 = jax.config.jax_enable_x64  # of this thread, which compiled the program
+
+        def run() -> Any:
+            with jax.enable_x64(is_x64):
+                return jax.block_until_ready(function(*args, **options))
+
+        return self.pool.submit(run).result
 
     def __enter__(self) -> "Streams":
         return self

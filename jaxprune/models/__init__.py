@@ -24,12 +24,12 @@ from jaxprune.models.channels import ChannelGroup, Consumer
 from jaxprune.models.classifier import CPU_MICRO_BATCH, Classifier, map_batch
 from jaxprune.models.export import export_stablehlo, load_stablehlo
 from jaxprune.models.finite import check_finite, first_non_finite
-from jaxprune.models.initialization import seed_key
 from jaxprune.models.nnx_forward import NnxForward, split_module
 from jaxprune.models.normalization import normalization, num_channels
 from jaxprune.models.precision import PRECISIONS, in_precision, precision_of, renamed
 from jaxprune.models.torch_file import read_torch_file
 from jaxprune.models.torch_weights import convert_state_dict, read_state_dict
+from jaxprune.randomness import seed_key
 
 __all__ = [
     "CPU_MICRO_BATCH",

@@ -3,16 +3,12 @@
 One draw for the whole network compiles once, in a fraction of a second; one draw per layer compiles once per shape.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import random
 from jaxtyping import Array, Key, PyTree
 
-_THREEFRY, _THREEFRY_WORDS = "threefry2x32", 2
-_LARGEST_SEED = 2**32 - 1
+from jaxprune.randomness import default_settings, threefry_key
 
 
 class UnusedRngs:
@@ -26,43 +22,6 @@ class UnusedRngs:
         return jax.random.key(0)
 
 
-def threefry_key(key: Any) -> Key[Array, ""]:
-    """Returns the threefry key of a key of any generator, typed or raw.
-
-    The four words of a fresh `rbg` key are those of the threefry key of the same seed, twice: then that key is the
-    result. Otherwise all words are hashed.
-
-    Raises:
-      TypeError: anything but a key; ValueError: several keys.
-
-    >>> jax.random.key_data(threefry_key(jax.random.key(7, impl="rbg"))).tolist()
-    [0, 7]
-    """
-    is_typed = jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)
-    if not is_typed and getattr(key, "dtype", None) != jnp.uint32:
-        raise TypeError(f"key is {type(key).__name__}, not a random key; pass jax.random.key(seed)")
-    if key.ndim != (0 if is_typed else 1):
-        raise ValueError(f"key has shape {list(key.shape)}; pass one key, such as jax.random.key(seed)")
-    words = jax.random.key_data(key) if is_typed else jnp.asarray(key)
-    if words.size > _THREEFRY_WORDS:
-        first, second = words[:_THREEFRY_WORDS], words[_THREEFRY_WORDS : 2 * _THREEFRY_WORDS]
-        words = jnp.where((first == second).all(), first, random.threefry_2x32(first, second))
-    return jax.random.wrap_key_data(words, impl=_THREEFRY)
-
-
-def seed_key(seed: int) -> Key[Array, ""]:
-    """Returns the threefry key of a seed, whatever JAX's default generator is.
-
-    Raises:
-      ValueError: a seed outside 0 ... 2^32 - 1: JAX would take 2^32 for 0, and cannot take 2^70; TypeError: no integer.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"seed is {seed!r}; give an integer in 0 ... {_LARGEST_SEED}")
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise ValueError(f"seed is {seed}; give an integer in 0 ... {_LARGEST_SEED}, each of which is another seed")
-    return jax.random.key(int(seed), impl=_THREEFRY)
-
-
 def initial_params(key: Key[Array, ""], shapes: PyTree, *, scale: float = 1.0) -> PyTree:
     """Returns parameters for a nested dict of shapes, by the name and rank of each leaf.
 
@@ -72,7 +31,7 @@ def initial_params(key: Key[Array, ""], shapes: PyTree, *, scale: float = 1.0) -
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
     kernels = [leaf.size for path, leaf in leaves if path[-1].key == "kernel"]
-    with jax.threefry_partitionable(True):  # the other setting draws other numbers
+    with default_settings():
         stream = np.asarray(jax.random.normal(threefry_key(key), (sum(kernels),), jnp.float32))
     pieces = iter(np.split(stream, np.cumsum(kernels)[:-1]))
     return jax.tree_util.tree_unflatten(

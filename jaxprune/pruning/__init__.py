@@ -83,7 +83,13 @@ from jaxprune.pruning.criteria import CRITERIA, channel_scores
 from jaxprune.pruning.filters import FILTERS, conv_kernels, kernels, more_than_one_axis, selected_share
 from jaxprune.pruning.latency import Latency, compare_latency, latency_ms
 from jaxprune.pruning.mask_files import load_masks, save_masks
-from jaxprune.pruning.masking import MaskedOptimizerState, mask_params, masked_optimizer, pruned_optimizer
+from jaxprune.pruning.masking import (
+    MaskedOptimizerState,
+    current_masks,
+    mask_params,
+    masked_optimizer,
+    pruned_optimizer,
+)
 from jaxprune.pruning.methods import (
     ALIASES,
     METHODS,
@@ -156,6 +162,7 @@ __all__ = [
     "compare_latency",
     "conv_kernels",
     "create_updater_from_config",
+    "current_masks",
     "default_layers",
     "filters",
     "find_method",

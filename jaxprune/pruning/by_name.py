@@ -77,7 +77,7 @@ def _check_options(method: str, row: Method, options: dict[str, Any]) -> None:
     if row.masks_move:
         raise ValueError(
             f"the masks of {method!r} change while the network trains, so nothing can be pruned beforehand; train with "
-            "pruning.pruned_optimizer"
+            "training.fit_sparse, or with pruning.pruned_optimizer"
         )
     for option in options:
         if option not in row.options:

@@ -78,12 +78,26 @@ def pruned_optimizer(updater: Updater, inner: optax.GradientTransformation) -> o
 
     def update(updates: Params, state: Any, params: Params | None = None, **kwargs: Any) -> tuple[Params, Any]:
         updates, state = wrapped.update(updates, state, params, **kwargs)
-        masks = align_masks(state.masks, params, packed=updater.use_packed_masks, check_values=False)
-        if updater.use_packed_masks:
-            masks = unpack_masks(masks, params)
-        return hold_at_zero(updates, params, masks), state
+        return hold_at_zero(updates, params, _kept_masks(updater, state.masks, params)), state
 
     return optax.GradientTransformationExtraArgs(wrapped.init, update)
+
+
+def current_masks(updater: Updater, params: Params, state: Any) -> Masks:
+    """Returns the masks of the network that an updater has trained so far, from the state of its wrapped optimiser.
+
+    Those that it keeps; of straight-through updaters, which keep none, those of `params` as they are now.
+    """
+    masks = _kept_masks(updater, state.masks, params)
+    if jax.tree.leaves(masks):
+        return masks
+    return _kept_masks(updater, updater.instant_sparsify(params)[1], params)
+
+
+def _kept_masks(updater: Updater, masks: Masks, params: Params) -> Masks:
+    """Returns an updater's masks in the container of the parameters, a byte per weight."""
+    masks = align_masks(masks, params, packed=updater.use_packed_masks, check_values=False)
+    return unpack_masks(masks, params) if updater.use_packed_masks else masks
 
 
 def hold_at_zero(updates: Params, params: Params, masks: Masks) -> Params:

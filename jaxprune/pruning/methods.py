@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from jaxprune import names
-from jaxprune.pruning import filters, weight_methods
-from jaxprune.pruning._annotations import FilterFn, Masks
+from jaxprune.pruning import filters, moving_methods, weight_methods
+from jaxprune.pruning._annotations import FilterFn, Masks, Updater
 from jaxprune.pruning.criteria import CRITERIA
 from jaxprune.pruning.sparsity_types import Block, NByM
 from jaxprune.pruning.structured import GLOBAL, PER_LAYER, choose_groups
@@ -31,7 +31,8 @@ class Method:
         residual streams.
       needs: what it needs besides the classifier: of "key", "images" and "labels".
       sparsity: the only sparsity that it has; None for any in [0, 1).
-      masks_move: the masks change while the network trains, so that nothing can be pruned beforehand.
+      updater: of weights, in place of `masks`, where the masks move while the network trains from the beginning:
+        `updater(sparsity, filter_fn, key, num_steps)` returns what `training.fit_sparse` trains with.
     """
 
     title: str
@@ -39,12 +40,17 @@ class Method:
     granularity: str
     scope: str
     masks: Callable[..., Masks] | None = None
+    updater: Callable[..., Updater] | None = None
     criterion: str | None = None
     filter_fn: FilterFn = filters.conv_kernels
     layers: str | None = None
     needs: tuple[str, ...] = ()
     sparsity: float | None = None
-    masks_move: bool = False
+
+    @property
+    def masks_move(self) -> bool:
+        """Whether the masks change while the network trains, so that nothing can be pruned beforehand."""
+        return self.updater is not None
 
     @property
     def removes_channels(self) -> bool:
@@ -57,7 +63,7 @@ class Method:
         return CHANNEL_OPTIONS if self.removes_channels else WEIGHT_OPTIONS
 
 
-def _of_weights(masks: Callable[..., Masks], title: str, description: str, scope: str, **fields: Any) -> Method:
+def _of_weights(masks: Callable[..., Masks] | None, title: str, description: str, scope: str, **fields: Any) -> Method:
     return Method(
         title=title,
         description=description,
@@ -127,6 +133,30 @@ METHODS: dict[str, Method] = {
         "The 4 x 4 blocks of inputs x outputs with the smallest mean |w| of each kernel (Narang et al. 2017).",
         PER_LAYER,
     ),
+    "set": _of_weights(
+        None,
+        "SET",
+        "Random kernel weights of each convolution; small ones go in training, random ones come (Mocanu et al. 2018).",
+        PER_LAYER,
+        updater=moving_methods.set_updater,
+        needs=("key",),
+    ),
+    "rigl": _of_weights(
+        None,
+        "RigL",
+        "Random kernel weights of each convolution; small ones go in training, those with large gradients come (Evci "
+        "et al. 2020).",
+        PER_LAYER,
+        updater=moving_methods.rigl_updater,
+        needs=("key",),
+    ),
+    "ste": _of_weights(
+        None,
+        "straight-through pruning",
+        "The smallest |w| of each convolution kernel, chosen anew in every training step (Bengio et al. 2013).",
+        PER_LAYER,
+        updater=moving_methods.ste_updater,
+    ),
     names.CONTROLS[names.GRANULARITY_WEIGHTS]: _of_weights(
         weight_methods.random,
         "random masks",
@@ -176,7 +206,13 @@ METHODS: dict[str, Method] = {
 }
 
 # Other names of methods: jaxpruner's for global magnitude pruning, and its texts for patterns.
-ALIASES = {"global_magnitude": "weight", "nm_2,4": "nm_2_4", "nm_1,4": "nm_1_4", "block_4,4": "block_4_4"}
+ALIASES = {
+    "global_magnitude": "weight",
+    "magnitude_ste": "ste",
+    "nm_2,4": "nm_2_4",
+    "nm_1,4": "nm_1_4",
+    "block_4,4": "block_4_4",
+}
 
 # Methods that remove whole channels.
 STRUCTURED_METHODS = tuple(name for name, method in METHODS.items() if method.removes_channels)

@@ -80,7 +80,8 @@ FIELDS = (
         "stage",
         "`dense` as trained; `pruned` before any fine-tuning; `recalibrated` the same with BatchNorm measured again; "
         "`fine_tuned`; `scratch` the small network trained from scratch; `temperature` fine-tuned, with a temperature "
-        "fitted on validation data.",
+        "fitted on validation data. Of `set`, `rigl` and `ste`, whose masks move in training, `pruned` is the network "
+        "that was trained so from the beginning, and `fine_tuned` the same trained on with its last masks.",
         allowed=STAGES,
     ),
     _text("corruption", "Name of the corruption, or `clean`."),
@@ -111,7 +112,7 @@ FIELDS = (
     _count("finetune_epochs", "Epochs of training after the pruning; 0 before it.", "epochs", required=False),
     _count("train_images", "Training images of an epoch.", "images", required=False),
     _text("versions", "Versions of jaxprune and of what computed for it.", required=False),
-    _text("device", "Platform, number and kind of the devices.", required=False),
+    _text("device", "Platform, number and kind of the devices, and of CPUs the number of cores.", required=False),
     Field(
         "seconds",
         NUMBER,

@@ -1,21 +1,20 @@
 """Studies: train, prune, fine-tune and evaluate over a grid of networks and test sets."""
 
-from jaxprune.study.checking import check
 from jaxprune.study.configuration import (
     ArmConfig,
     DataConfig,
     EvaluationConfig,
     ModelConfig,
-    Network,
     StudyConfig,
     TrainConfig,
     config_hash,
-    networks,
 )
+from jaxprune.study.dry_run import ArmPlan, Estimate, estimate, plan, plan_text
 from jaxprune.study.parts import unfinished
-from jaxprune.study.planning import ArmPlan, Estimate, estimate, plan, plan_text
+from jaxprune.study.planning import Network, Plan, check, make_plan, networks
+from jaxprune.study.progress import Progress
 from jaxprune.study.protocol import paper_protocol
-from jaxprune.study.running import Progress, run
+from jaxprune.study.running import run
 
 __all__ = [
     "ArmConfig",
@@ -25,12 +24,14 @@ __all__ = [
     "EvaluationConfig",
     "ModelConfig",
     "Network",
+    "Plan",
     "Progress",
     "StudyConfig",
     "TrainConfig",
     "check",
     "config_hash",
     "estimate",
+    "make_plan",
     "networks",
     "paper_protocol",
     "plan",

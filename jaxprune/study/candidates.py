@@ -1,34 +1,21 @@
-"""The networks of a study as they are evaluated: what pruning leaves of the dense one, stage by stage."""
+"""The networks of a unit as they are evaluated: what pruning leaves of the dense one, stage by stage."""
 
-import dataclasses
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprune import checkpoints, metrics, models, pruning, training
+from jaxprune import metrics, models, names, pruning, training
+from jaxprune.checkpoints import Checkpoint
 from jaxprune.data import Dataset
-from jaxprune.study.configuration import (
-    CONTROLS,
-    DENSE,
-    GRANULARITY_CHANNELS,
-    STAGE_DENSE,
-    STAGE_FINE_TUNED,
-    STAGE_PRUNED,
-    STAGE_RECALIBRATED,
-    STAGE_SCRATCH,
-    STAGE_TEMPERATURE,
-    ArmConfig,
-    ModelConfig,
-    Network,
-    StudyConfig,
-    granularity,
-    stage_names,
-)
+from jaxprune.study.configuration import ArmConfig, ModelConfig, StudyConfig, granularity
+from jaxprune.study.inputs import key_of, spread
+from jaxprune.study.planning import Network, Unit
 
+# From a network and the stage that a training of it leads to, to what that training left.
+Trained = Callable[[Network, str], Checkpoint]
 # Training images for a criterion that needs some.
 _CRITERION_IMAGES = 256
 
@@ -41,61 +28,42 @@ class Candidate(NamedTuple):
     sparsity_achieved: float
 
 
-class Trained(NamedTuple):
-    """The results of a network's trainings; None where the study does not train that."""
-
-    fine_tuned: models.Classifier
-    scratch: models.Classifier | None = None
-
-
-def key_of(seed: int, purpose: str) -> jax.Array:
-    """Returns the key of everything random that serves one purpose."""
-    return jax.random.fold_in(models.seed_key(seed), zlib.crc32(purpose.encode()))
-
-
-def initial(model: ModelConfig, train: Dataset, seed: int) -> models.Classifier:
-    """Returns the network that an arm starts with: imported, or with random weights.
-
-    Raises:
-      ValueError: a file or folder that holds another network than `model` says.
-    """
-    known = {
-        "name": model.name,
-        "num_classes": train.num_classes,
-        "mean": model.mean or train.mean,
-        "std": model.std or train.std,
-        **model.options(),
-    }
-    if model.checkpoint is None:
-        return models.create(key=key_of(seed, "init"), initial_scale=model.initial_scale, **known)
-    found = checkpoints.load(model.checkpoint, known.pop("name"), **known).classifier
-    if (found.name, found.num_classes) != (model.name, train.num_classes):
-        raise ValueError(
-            f"{model.checkpoint} holds a {found.name} of {found.num_classes} classes; the configuration says "
-            f"{model.name}, and the data set has {train.num_classes} classes"
-        )
-    return found
-
-
-def removed(network: Network, arm: ArmConfig, dense: models.Classifier, train: Dataset) -> Candidate:
-    """Returns a network of the plan before fine-tuning; physically smaller where channels go."""
-    if network.method == DENSE:
+def pruned(network: Network, arm: ArmConfig, dense: models.Classifier, train: Dataset) -> Candidate:
+    """Returns a network of the plan before fine-tuning, pruned now; physically smaller where channels go."""
+    if network.is_dense:
         return Candidate(dense, None, 0.0)
-    needs = pruning.METHODS[network.method].needs
+    row = pruning.METHODS[network.method]
     options = {"method": network.method, "sparsity": network.sparsity}
-    if "key" in needs:
+    if "key" in row.needs:
         options["key"] = key_of(network.seed, "masks")
-    if network.method == CONTROLS[GRANULARITY_CHANNELS]:
+    if network.method == names.CONTROLS[names.GRANULARITY_CHANNELS]:
         # From the layers of the method that it is the control of: a fraction of other layers is another size.
-        others = [each for each in arm.methods if each != network.method and granularity(each) == GRANULARITY_CHANNELS]
+        others = [each for each in arm.methods if each != network.method and pruning.METHODS[each].removes_channels]
         options["layers"] = pruning.default_layers(dense, others[0]) if others else None
-    if "images" in needs:
+    if "images" in row.needs:
         batch = spread(train, _CRITERION_IMAGES)
         options |= {"images": batch.images, "labels": batch.labels}
     sparse, masks = pruning.prune(dense, **options)
-    if granularity(network.method) == GRANULARITY_CHANNELS:
+    if row.removes_channels:
         return Candidate(pruning.compact(sparse, masks), None, _fraction_removed(masks, only="scale"))
     return Candidate(sparse, masks, _fraction_removed(masks))
+
+
+def before_fine_tuning(unit: Unit, network: Network, trained: Trained, train: Dataset) -> Candidate:
+    """Returns a network of a unit before fine-tuning, from what its trainings left.
+
+    Weights are masked as its checkpoint says. A checkpoint of fewer channels does not say which are gone: those are
+    chosen again, as they were.
+    """
+    if network.masks_move:
+        classifier, masks, _ = trained(network, names.STAGE_PRUNED)
+        return Candidate(classifier, masks, _fraction_removed(masks))
+    dense = trained(unit.networks[0], names.STAGE_DENSE).classifier
+    if granularity(network.method) != names.GRANULARITY_WEIGHTS:
+        return pruned(network, unit.arm, dense, train)
+    masks = trained(network, names.STAGE_FINE_TUNED).masks
+    classifier = dense.replace(params=pruning.mask_params(dense.params, masks))
+    return Candidate(classifier, masks, _fraction_removed(masks))
 
 
 def from_scratch(network: Network, model: ModelConfig, start: Candidate) -> models.Classifier:
@@ -114,38 +82,28 @@ def from_scratch(network: Network, model: ModelConfig, start: Candidate) -> mode
 
 
 def stages(
-    config: StudyConfig,
-    arm: ArmConfig,
-    dense: models.Classifier,
-    trained: dict[Network, Trained],
-    train: Dataset,
-    validation: Dataset | None,
+    config: StudyConfig, unit: Unit, trained: Trained, train: Dataset, validation: Dataset | None
 ) -> Iterator[tuple[tuple[Network, str], Candidate]]:
-    """Yields every (network, stage) with what is evaluated."""
-    for network, results in trained.items():
-        start, wanted = removed(network, arm, dense, train), stage_names(config, arm, network)
-        found = {STAGE_DENSE if network.method == DENSE else STAGE_PRUNED: start.classifier}
-        if STAGE_RECALIBRATED in wanted:
-            images = spread(train, config.recalibration_images)
-            precision = config.evaluation.compute_dtype
-            found[STAGE_RECALIBRATED] = training.recalibrate_batch_norm(start.classifier, images, precision=precision)
-        if STAGE_FINE_TUNED in wanted:
-            found[STAGE_FINE_TUNED] = results.fine_tuned
-        if STAGE_SCRATCH in wanted:
-            found[STAGE_SCRATCH] = results.scratch
-        if STAGE_TEMPERATURE in wanted:
-            # A temperature of 1 changes nothing, and lets all stages share one compiled program.
-            found = {stage: each.replace(temperature=jnp.float32(1)) for stage, each in found.items()}
-            found[STAGE_TEMPERATURE] = _tempered(results.fine_tuned, validation, config.evaluation.compute_dtype)
-        for stage, classifier in found.items():
-            yield (network, stage), start._replace(classifier=classifier)
-
-
-def spread(dataset: Dataset, count: int) -> Dataset:
-    """Returns at most `count` images spread evenly over a data set: those of a folder are ordered by class."""
-    count = min(count, len(dataset))
-    places = np.arange(count) * len(dataset) // count
-    return dataclasses.replace(dataset, images=dataset.images[places], labels=dataset.labels[places])
+    """Yields every (network, stage) of a unit with what is evaluated."""
+    precision = config.evaluation.precision
+    for network in unit.networks:
+        start = before_fine_tuning(unit, network, trained, train)
+        wanted = [stage for each, stage in unit.evaluated if each == network]
+        for stage in wanted:
+            if stage == names.STAGE_RECALIBRATED:
+                images = spread(train, config.recalibration_images)
+                found = training.recalibrate_batch_norm(start.classifier, images, precision=precision)
+            elif stage in (names.STAGE_FINE_TUNED, names.STAGE_SCRATCH):
+                found = trained(network, stage).classifier
+            else:
+                found = start.classifier
+            if names.STAGE_TEMPERATURE in wanted:
+                # A temperature of 1 changes nothing, and lets all stages share one compiled program.
+                found = found.replace(temperature=jnp.float32(1))
+            if stage == names.STAGE_TEMPERATURE:
+                fine_tuned = trained(network, names.STAGE_FINE_TUNED).classifier
+                found = _with_temperature(fine_tuned, validation, precision)
+            yield (network, stage), start._replace(classifier=found)
 
 
 def sizes(candidate: Candidate, image_size: int) -> dict:
@@ -161,7 +119,7 @@ def sizes(candidate: Candidate, image_size: int) -> dict:
     }
 
 
-def _tempered(classifier: models.Classifier, validation: Dataset, precision: str) -> models.Classifier:
+def _with_temperature(classifier: models.Classifier, validation: Dataset, precision: str) -> models.Classifier:
     logits = classifier.logits(validation.images, precision=precision)
     return classifier.replace(temperature=metrics.fit_temperature(logits, validation.labels, split=validation.split))
 

@@ -1,22 +1,15 @@
-"""What a study is made of: frozen dataclasses, checked before anything is computed."""
+"""What a study is told: frozen dataclasses, and the hash that names their content."""
 
 import dataclasses
 import hashlib
 import json
-from typing import NamedTuple
 
-from jaxprune import corruptions, evaluation, pruning, training
-
-DENSE = "dense"
-STAGE_DENSE, STAGE_PRUNED, STAGE_RECALIBRATED, STAGE_FINE_TUNED = "dense", "pruned", "recalibrated", "fine_tuned"
-STAGE_SCRATCH, STAGE_TEMPERATURE = "scratch", "temperature"
-# What a method removes: nothing, single weights (masked), or whole channels (physically).
-GRANULARITY_NONE, GRANULARITY_WEIGHTS, GRANULARITY_CHANNELS = "none", "weights", "channels"
+from jaxprune import corruptions, evaluation, models, names, pruning, training
 
 # Where files lie says nothing about the result, so of these fields only whether they are set enters the hash.
 _LOCATIONS = ("data_dir", "checkpoint", "corrupted")
-# The control of each kind of method: the same number of weights or channels, chosen at random.
-CONTROLS = {GRANULARITY_WEIGHTS: "random", GRANULARITY_CHANNELS: "channel_random"}
+# What run folders of earlier releases, and so `config_hash`, call a field.
+_FORMER_NAMES = {"precision": "compute_dtype"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +55,18 @@ class ModelConfig:
         return {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
 
 
+def _rename(config: "TrainConfig | EvaluationConfig", compute_dtype: str | None) -> None:
+    """Sets the precision that is given by its former name."""
+    if compute_dtype is not None:
+        object.__setattr__(config, "precision", models.renamed(None, compute_dtype))
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How to train or fine-tune; see `training.sgd` and `data.AUGMENTATIONS`."""
+    """How to train or fine-tune; see `training.sgd` and `data.AUGMENTATIONS`.
+
+    `precision` is that of the forward and backward passes, "float32" or "bfloat16"; `compute_dtype` its former name.
+    """
 
     epochs: int = 160
     learning_rate: float = training.LEARNING_RATE
@@ -74,7 +76,11 @@ class TrainConfig:
     schedule: str = "step"
     augment: str = "crop_and_flip"
     scale_penalty: float = 0.0
-    compute_dtype: str = "float32"
+    precision: str = "float32"
+    compute_dtype: dataclasses.InitVar[str | None] = None
+
+    def __post_init__(self, compute_dtype: str | None):
+        _rename(self, compute_dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +88,10 @@ class EvaluationConfig:
     """Which test sets; the corruptions' pixels follow from `seed` alone and are the same for all networks.
 
     `corrupted` is a folder in CIFAR-10-C's layout whose images are read instead of generated; `corruptions` and
-    `severities` select of it. `compute_dtype` is that of the forward passes, "float32" or "bfloat16".
-    `frost_textures` is "procedural", "imagecorruptions" (the files of that package, if installed) or a directory.
-    `keep_examples` writes what every network said of every image into the run folder (about 9 bytes each, compressed):
-    the report's paired comparisons, reliability diagrams and exemplars need it.
+    `severities` select of it. `precision` is that of the forward passes, "float32" or "bfloat16"; `compute_dtype`
+    its former name. `frost_textures` is "procedural", "imagecorruptions" (the files of that package, if installed) or
+    a directory. `keep_examples` writes what every network said of every image into the run folder (about 9 bytes each,
+    compressed): the report's paired comparisons, reliability diagrams and exemplars need it.
     """
 
     corruptions: tuple[str, ...] = tuple(name for name in corruptions.COMMON_CORRUPTIONS)
@@ -95,7 +101,11 @@ class EvaluationConfig:
     frost_textures: str = "procedural"
     keep_examples: bool = True
     corrupted: str | None = None
-    compute_dtype: str = "float32"
+    precision: str = "float32"
+    compute_dtype: dataclasses.InitVar[str | None] = None
+
+    def __post_init__(self, compute_dtype: str | None):
+        _rename(self, compute_dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,20 +168,6 @@ class StudyConfig:
         )
 
 
-class Network(NamedTuple):
-    """One network of the plan, before fine-tuning."""
-
-    seed: int
-    arm: str
-    method: str
-    sparsity: float
-
-    @property
-    def label(self) -> str:
-        """The name of its checkpoint folder."""
-        return f"seed{self.seed}-{self.arm}-{self.method}-{self.sparsity:g}"
-
-
 def _canonical(methods: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(pruning.canonical_name, methods))
 
@@ -179,56 +175,12 @@ def _canonical(methods: tuple[str, ...]) -> tuple[str, ...]:
 def _with_controls(methods: tuple[str, ...]) -> tuple[str, ...]:
     methods = _canonical(methods)
     known = [method for method in methods if method in pruning.METHODS]  # the others are refused by `check`
-    return tuple(dict.fromkeys((*methods, *(CONTROLS[granularity(method)] for method in known))))
-
-
-def networks(config: StudyConfig, arm: ArmConfig, seed: int) -> list[Network]:
-    """Returns an arm's networks of one seed: the dense one first, then every method at every sparsity above 0."""
-    pruned = [Network(seed, arm.name, method, s) for method in arm.methods for s in _sparsities(config, arm, method)]
-    return [Network(seed, arm.name, DENSE, 0.0), *pruned]
-
-
-def stage_names(config: StudyConfig, arm: ArmConfig, network: Network) -> tuple[str, ...]:
-    """Returns the stages at which a network is evaluated, in the order of the rows."""
-    is_pruned = network.method != DENSE
-    wanted = {
-        STAGE_DENSE: not is_pruned,
-        STAGE_PRUNED: is_pruned,
-        STAGE_RECALIBRATED: is_pruned and config.recalibration_images > 0,
-        STAGE_FINE_TUNED: arm.finetune.epochs > 0,
-        STAGE_SCRATCH: is_pruned and config.scratch,
-        STAGE_TEMPERATURE: config.temperature,
-    }
-    return tuple(stage for stage, is_wanted in wanted.items() if is_wanted)
-
-
-def num_evaluated(config: StudyConfig, arm: ArmConfig, seed: int) -> int:
-    """Returns how many (network, stage) pairs one seed of an arm evaluates."""
-    return sum(len(stage_names(config, arm, network)) for network in networks(config, arm, seed))
-
-
-def _sparsities(config: StudyConfig, arm: ArmConfig, method: str) -> tuple[float, ...]:
-    """Returns the sparsities of a method: those of the study, its own, and for a control those of what it controls."""
-    row = pruning.METHODS[method]
-    if row.sparsity is not None:
-        return (row.sparsity,)
-    found = [sparsity for sparsity in config.sparsities if sparsity > 0]
-    if method in CONTROLS.values():
-        others = (pruning.METHODS[each] for each in arm.methods)
-        found += [each.sparsity for each in others if each.granularity == row.granularity and each.sparsity is not None]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys((*methods, *(names.CONTROLS[granularity(method)] for method in known))))
 
 
 def granularity(method: str) -> str:
     """Returns what a method removes, as the rows name it."""
-    if method == DENSE:
-        return GRANULARITY_NONE
-    return pruning.METHODS[method].granularity
-
-
-def test_set_names(config: StudyConfig) -> tuple[str, ...]:
-    """Returns the clean test set's name and the corruptions'."""
-    return (evaluation.CLEAN, *config.evaluation.corruptions)
+    return names.GRANULARITY_NONE if method == names.DENSE else pruning.METHODS[method].granularity
 
 
 def config_dict(config: StudyConfig) -> dict:
@@ -238,16 +190,27 @@ def config_dict(config: StudyConfig) -> dict:
 
 def config_hash(config: StudyConfig) -> str:
     """Returns twelve hexadecimal digits that change with whatever may change the rows, file locations excepted."""
-    content = json.dumps(_without_locations(config_dict(config)), sort_keys=True)
+    content = json.dumps(_hashed(config_dict(config)), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def _without_locations(content):
+def with_present_names(content):
+    """Returns a configuration, as JSON of any release holds it, with the names that its fields have now."""
     if isinstance(content, list):
-        return [_without_locations(item) for item in content]
+        return [with_present_names(item) for item in content]
+    if not isinstance(content, dict):
+        return content
+    present = {former: name for name, former in _FORMER_NAMES.items()}
+    return {present.get(field, field): with_present_names(value) for field, value in content.items()}
+
+
+def _hashed(content):
+    """Returns a configuration as it is hashed: without locations, with the names of the first release."""
+    if isinstance(content, list):
+        return [_hashed(item) for item in content]
     if not isinstance(content, dict):
         return content
     return {
-        field: value is not None if field in _LOCATIONS else _without_locations(value)
+        _FORMER_NAMES.get(field, field): value is not None if field in _LOCATIONS else _hashed(value)
         for field, value in content.items()
     }

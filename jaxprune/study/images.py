@@ -7,8 +7,8 @@ from etils import epath
 
 from jaxprune import corruptions, data, evaluation, files, report
 from jaxprune.report import pictures
-from jaxprune.study.candidates import key_of
 from jaxprune.study.configuration import StudyConfig
+from jaxprune.study.inputs import key_of
 
 
 def write_images(config: StudyConfig, out: epath.Path, test: data.Dataset, frost_textures) -> None:

@@ -3,60 +3,19 @@
 import collections
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from etils import epath
 
-from jaxprune import evaluation, files
+from jaxprune import files
 from jaxprune.report import row_parts
-from jaxprune.study.configuration import (
-    DENSE,
-    STAGE_DENSE,
-    STAGE_FINE_TUNED,
-    STAGE_SCRATCH,
-    ArmConfig,
-    Network,
-    StudyConfig,
-    TrainConfig,
-    config_hash,
-    networks,
-    stage_names,
-    test_set_names,
-)
+from jaxprune.study.configuration import StudyConfig
+from jaxprune.study.planning import Plan, Unit, list_plan
 
 ROWS_FILE, CHECKPOINTS_FOLDER = "rows.jsonl", "checkpoints"
 # What a row of a part says of which measurement it is.
 _IDENTITY = ("config_hash", "seed", "arm", "method", "sparsity", "stage", "corruption", "severity")
 # The parts that this process has read and found intact, by path and what tells a change of the file.
 _intact: dict[tuple, StudyConfig] = {}
-
-# A part of a study that shares no network with the others.
-Unit = tuple[int, ArmConfig]
-
-
-def units(config: StudyConfig) -> list[Unit]:
-    """Returns every (seed, arm), in the order of the rows."""
-    return [(seed, arm) for seed in config.seeds for arm in config.all_arms()]
-
-
-class Training(NamedTuple):
-    """One training of the plan: of a network of a unit to a stage, `dense` before anything is removed."""
-
-    network: Network
-    stage: str
-    how: TrainConfig
-
-
-def trainings(config: StudyConfig, unit: Unit) -> dict[str, Training]:
-    """Returns the trainings of a unit by the name of the checkpoint that each makes; the dense network's is first."""
-    seed, arm = unit
-    planned = networks(config, arm, seed)
-    found = {f"seed{seed}-{arm.name}-trained": Training(planned[0], STAGE_DENSE, arm.pretrain)}
-    found |= {each.label: Training(each, STAGE_FINE_TUNED, arm.finetune) for each in planned}
-    if config.scratch:
-        pruned = [each for each in planned if each.method != DENSE]
-        found |= {f"{each.label}-scratch": Training(each, STAGE_SCRATCH, arm.pretrain) for each in pruned}
-    return found
 
 
 def checkpoint_path(out: epath.Path, name: str) -> epath.Path:
@@ -66,16 +25,10 @@ def checkpoint_path(out: epath.Path, name: str) -> epath.Path:
 
 def rows_path(out: epath.Path, unit: Unit, name: str) -> epath.Path:
     """Returns where the rows of one corruption, or of the clean images, lie."""
-    seed, arm = unit
-    return out / row_parts.FOLDER / f"seed{seed}-{arm.name}-{name}.jsonl"
+    return out / row_parts.FOLDER / unit.rows_name(name)
 
 
-def num_severities(config: StudyConfig, name: str) -> int:
-    """Returns how many test sets belong to a corruption, or to `clean`."""
-    return 1 if name == evaluation.CLEAN else len(config.evaluation.severities)
-
-
-def is_done(config: StudyConfig, out: epath.Path, unit: Unit, name: str) -> bool:
+def is_done(plan: Plan, out: epath.Path, unit: Unit, name: str) -> bool:
     """Returns whether the rows of one corruption, or of the clean images, are there: all that the plan has, intact.
 
     Raises:
@@ -85,22 +38,27 @@ def is_done(config: StudyConfig, out: epath.Path, unit: Unit, name: str) -> bool
     if not files.is_there(path):
         return False
     file = str(path), _stamp(path)
-    if _intact.get(file) != config:
+    if _intact.get(file) != plan.config:
         rows = row_parts.decode(path.read_bytes(), str(path))
-        _refuse_other_rows(path, rows, _expected(config, unit, name))
-        _intact[file] = config
+        _refuse_other_rows(path, rows, _expected(plan, unit, name))
+        _intact[file] = plan.config
     return True
 
 
 def unfinished(config: StudyConfig, out) -> list[str]:
     """Returns the rows files that a run folder still lacks, damaged ones among them: none when all shards are done."""
-    return [rows_path(epath.Path(out), *part).name for part in _parts(config) if not _is_intact(config, out, part)]
+    return unfinished_parts(list_plan(config), out)
 
 
-def check_rows(config: StudyConfig, out: epath.Path) -> None:
+def unfinished_parts(plan: Plan, out) -> list[str]:
+    """Returns the rows files that a run folder lacks, as `unfinished` does."""
+    return [rows_path(epath.Path(out), *part).name for part in _parts(plan) if not _is_intact(plan, out, part)]
+
+
+def check_rows(plan: Plan, out: epath.Path) -> None:
     """Raises a ValueError, naming the file, if rows that a run folder holds are damaged or not those of the plan."""
-    for part in _parts(config):
-        is_done(config, out, *part)
+    for part in _parts(plan):
+        is_done(plan, out, *part)
 
 
 def write_rows(path: epath.Path, rows: list[dict]) -> None:
@@ -108,28 +66,28 @@ def write_rows(path: epath.Path, rows: list[dict]) -> None:
     files.write(path, row_parts.encode(rows, path.name))
 
 
-def gather(config: StudyConfig, out: epath.Path) -> None:
+def gather(plan: Plan, out: epath.Path) -> None:
     """Writes `rows.jsonl` from the finished parts, in the order of the plan."""
     path, seen = out / ROWS_FILE, None
     # Again where another process finished a part meanwhile: whoever writes last has seen all parts.
-    while seen != (seen := _finished(config, out)):
+    while seen != (seen := _finished(plan, out)):
         text = b"".join(line for part in seen for line in row_parts.lines(epath.Path(part).read_bytes(), part))
         if not (path.exists() and path.read_bytes() == text):
             files.write(path, text)
 
 
-def _finished(config: StudyConfig, out: epath.Path) -> list[str]:
-    parts = (part for part in _parts(config) if is_done(config, out, *part))
+def _finished(plan: Plan, out: epath.Path) -> list[str]:
+    parts = (part for part in _parts(plan) if is_done(plan, out, *part))
     return [str(rows_path(out, *part)) for part in parts]
 
 
-def _parts(config: StudyConfig) -> Iterator[tuple[Unit, str]]:
-    return ((unit, name) for unit in units(config) for name in test_set_names(config))
+def _parts(plan: Plan) -> Iterator[tuple[Unit, str]]:
+    return ((unit, name) for unit in plan.units for name in plan.test_sets)
 
 
-def _is_intact(config: StudyConfig, out, part: tuple[Unit, str]) -> bool:
+def _is_intact(plan: Plan, out, part: tuple[Unit, str]) -> bool:
     try:
-        return is_done(config, epath.Path(out), *part)
+        return is_done(plan, epath.Path(out), *part)
     except ValueError:
         return False
 
@@ -143,16 +101,12 @@ def _stamp(path: epath.Path) -> tuple:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _expected(config: StudyConfig, unit: Unit, name: str) -> list[tuple]:
+def _expected(plan: Plan, unit: Unit, name: str) -> list[tuple]:
     """Returns the identities of all rows of a part."""
-    seed, arm = unit
-    study = config_hash(config)
-    severities = (0,) if name == evaluation.CLEAN else config.evaluation.severities
     return [
-        (study, seed, arm.name, network.method, network.sparsity, stage, name, severity)
-        for severity in severities
-        for network in networks(config, arm, seed)
-        for stage in stage_names(config, arm, network)
+        (plan.config_hash, unit.seed, unit.arm.name, network.method, network.sparsity, stage, name, severity)
+        for severity in plan.test_sets[name]
+        for network, stage in unit.evaluated
     ]
 
 

@@ -1,247 +1,199 @@
-"""What a study will do, and, from a short trial on this machine, for how long and in how much memory."""
+"""The plan of a study: its networks, trainings and test sets, listed once, and what each of them leaves behind."""
 
-import sys
-import time
-from collections.abc import Callable
+import collections
+import dataclasses
+import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
-from etils import epath
-
-from jaxprune import data, evaluation, models, pruning, training
-from jaxprune.study import parts
-from jaxprune.study.candidates import initial, key_of
-from jaxprune.study.checking import check, frost_textures
-from jaxprune.study.configuration import (
-    DENSE,
-    GRANULARITY_CHANNELS,
-    ArmConfig,
-    Network,
-    StudyConfig,
-    TrainConfig,
-    granularity,
-    networks,
-    num_evaluated,
-    test_set_names,
-)
-from jaxprune.study.running import load_data, optimizer
-
-# What a trial computes; enough that the second run of it tells the pace of a long one.
-_TRIAL_STEPS, _TRIAL_IMAGES = 4, 200
-# Programs of a network's forward pass beside its training's: evaluation, recalibration, logits for a temperature.
-_FORWARD_PROGRAMS = 2
-_TRAINING, _EVALUATION, _COMPILATION = "training", "evaluation", "compilation"
-_GIB = 2**30
-# The peak is told in KiB on Linux, in bytes on macOS.
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+from jaxprune import corruptions, names, pruning
+from jaxprune.study.checking import check_configuration
+from jaxprune.study.configuration import ArmConfig, StudyConfig, TrainConfig, config_hash
 
 
-class ArmPlan(NamedTuple):
-    """What all seeds of an arm come to; `left` is the fraction of its parts that the run folder does not hold yet."""
+class Network(NamedTuple):
+    """One network of the plan, before fine-tuning."""
+
+    seed: int
+    arm: str
+    method: str
+    sparsity: float
+
+    @property
+    def label(self) -> str:
+        """The name of its checkpoint folder."""
+        return f"seed{self.seed}-{self.arm}-{self.method}-{self.sparsity:g}"
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether nothing was removed from it."""
+        return self.method == names.DENSE
+
+    @property
+    def masks_move(self) -> bool:
+        """Whether it is sparse from the first step of its training, with masks that move."""
+        return not self.is_dense and pruning.METHODS[self.method].masks_move
+
+
+class Training(NamedTuple):
+    """One training of the plan.
+
+    Attributes:
+      name: of the checkpoint folder that it makes.
+      network: what is trained.
+      stage: what it leads to: `dense`, before anything is removed; `pruned`, of masks that move; `fine_tuned`; or
+        `scratch`.
+      how: epochs, learning rate and so on.
+    """
 
     name: str
-    model: str
-    methods: tuple[str, ...]
-    num_networks: int
-    num_trainings: int
-    trained_images: int
-    num_test_sets: int
-    classified_images: int
-    num_rows: int
-    left: float
+    network: Network
+    stage: str
+    how: TrainConfig
 
 
-class Estimate(NamedTuple):
-    """Seconds of one process for what is left, by what it does; bytes of its memory at most; and on which devices."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Unit:
+    """One seed of an arm: a part of the study that shares no network with the others.
 
-    seconds: dict[str, float]
-    peak_bytes: int
-    device: str
+    Attributes:
+      networks: the dense one first, then every method at every sparsity above 0.
+      evaluated: every network and stage at which it is evaluated, in the order of the rows.
+      trainings: in the order of the stages, so that each finds what it begins with; the dense network's is first.
+    """
+
+    seed: int
+    arm: ArmConfig
+    networks: tuple[Network, ...]
+    evaluated: tuple[tuple[Network, str], ...]
+    trainings: tuple[Training, ...]
+
+    def rows_name(self, test_set: str) -> str:
+        """Returns the name of the file with the rows of one corruption, or of the clean images."""
+        return f"seed{self.seed}-{self.arm.name}-{test_set}.jsonl"
 
 
-def plan(config: StudyConfig, out=None) -> list[ArmPlan]:
-    """Returns what a study consists of, arm by arm. Computes nothing and writes nothing.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """A whole study.
+
+    Attributes:
+      config: what it follows from.
+      config_hash: of that configuration; part of every row.
+      arms: with their trainings and controls filled in.
+      units: every seed of every arm, in the order of the rows.
+      test_sets: the severities of each, by name: the clean images', which is 0, and the corruptions'.
+    """
+
+    config: StudyConfig
+    config_hash: str
+    arms: tuple[ArmConfig, ...]
+    units: tuple[Unit, ...]
+    test_sets: dict[str, tuple[int, ...]]
+
+    @functools.cached_property
+    def frost_textures(self) -> corruptions.FrostTextures | None:
+        """What frost is cropped from, read once; None where there is no frost."""
+        config = self.config.evaluation
+        needed = config.corrupted is None and "frost" in config.corruptions
+        return corruptions.FrostTextures.from_name(config.frost_textures) if needed else None
+
+
+def make_plan(config: StudyConfig) -> Plan:
+    """Returns the plan of a study that can be run; computes nothing.
 
     Raises:
-      ValueError, FileNotFoundError: the configuration cannot be run.
+      ValueError, FileNotFoundError: it cannot be run.
     """
-    check(config)
-    train, _, test = load_data(config)
-    return [_arm_plan(config, arm, len(train), len(test), out) for arm in config.all_arms()]
+    check_configuration(config)
+    plan = list_plan(config)
+    _refuse_shared_names(plan)
+    _ = plan.frost_textures  # refused here if there are none
+    return plan
 
 
-def estimate(config: StudyConfig, out=None, *, on_progress: Callable[[str, float], None] | None = None) -> Estimate:
-    """Returns how long what is left of a study takes on this machine, from a trial of a minute or a few.
+def check(config: StudyConfig) -> None:
+    """Raises a ValueError or FileNotFoundError if the configuration cannot be run; computes nothing."""
+    make_plan(config)
 
-    The trial generates every corruption, and trains and evaluates the dense network of every arm, on a few images and
-    twice, so that compilation is known apart. Networks that lose channels count as the dense one: an upper bound.
-    """
-    check(config)
-    train, _, test = load_data(config)
+
+def list_plan(config: StudyConfig) -> Plan:
+    """Returns the plan of a configuration that was checked before."""
     arms = config.all_arms()
-    tell = on_progress or (lambda description, fraction: None)
-    tell("trying the corruptions", 0.0)
-    net = initial(arms[0].model, train, config.seeds[0])
-    corruption, compilation = _corruption_seconds(config, net, test)
-    seconds = {_TRAINING: 0.0, _EVALUATION: 0.0, _COMPILATION: compilation}
-    stored = 0
-    for index, arm in enumerate(arms, start=1):
-        tell(f"trying {arm.name}", index / (len(arms) + 1))
-        net = initial(arm.model, train, config.seeds[0])
-        for what, value in _arm_seconds(config, arm, net, (train, test), corruption, out).items():
-            seconds[what] += value
-        of_one = sum(leaf.nbytes for leaf in jax.tree.leaves((net.params, net.batch_stats)))
-        stored = max(stored, of_one * num_evaluated(config, arm, 0))
-    tell("tried", 1.0)
-    devices = jax.devices()
-    return Estimate(seconds, _peak_bytes(devices[0]) + stored, f"{devices[0].platform} x{len(devices)}")
-
-
-def plan_text(config: StudyConfig, arms: list[ArmPlan], found: Estimate) -> str:
-    """Returns a plan and its estimate as text."""
-    lines = [f"{config.name}: {len(config.seeds)} seeds, {sum(arm.num_rows for arm in arms):,} rows"]
-    for arm in arms:
-        there = f"; {1 - arm.left:.0%} of its parts are there" if arm.left < 1 else ""
-        lines += [
-            f"  {arm.name} ({arm.model}; {', '.join(arm.methods)}): {arm.num_networks} networks{there}",
-            f"    {arm.num_trainings} trainings, {arm.trained_images:,} images through training",
-            f"    {arm.num_test_sets} test sets, {arm.classified_images:,} images through evaluation, "
-            f"{arm.num_rows:,} rows",
-        ]
-    by_part = ", ".join(f"{what} {duration(value)}" for what, value in found.seconds.items())
-    return "\n".join(
-        [
-            *lines,
-            f"about {duration(sum(found.seconds.values()))} for one process on {found.device} ({by_part})",
-            f"about {found.peak_bytes / _GIB:.1f} GiB of memory",
-        ]
+    severities = tuple(config.evaluation.severities)
+    return Plan(
+        config=config,
+        config_hash=config_hash(config),
+        arms=arms,
+        units=tuple(_unit(config, arm, seed) for seed in config.seeds for arm in arms),
+        test_sets={names.CLEAN: (names.CLEAN_SEVERITY,)} | dict.fromkeys(config.evaluation.corruptions, severities),
     )
 
 
-def duration(seconds: float) -> str:
-    """Returns a time as a person says it.
-
-    >>> duration(42), duration(754), duration(9000)
-    ('42 s', '13 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def networks(config: StudyConfig, arm: ArmConfig, seed: int) -> list[Network]:
+    """Returns an arm's networks of one seed: the dense one first, then every method at every sparsity above 0."""
+    pruned = [Network(seed, arm.name, method, s) for method in arm.methods for s in _sparsities(config, arm, method)]
+    return [Network(seed, arm.name, names.DENSE, 0.0), *pruned]
 
 
-def _arm_plan(config: StudyConfig, arm: ArmConfig, num_train: int, num_test: int, out) -> ArmPlan:
-    units = [(seed, arm) for seed in config.seeds]
-    trainings = [each for unit in units for each in parts.trainings(config, unit).values()]
-    num_sets = sum(parts.num_severities(config, name) for name in test_set_names(config))
-    num_classifiers = len(units) * num_evaluated(config, arm, 0)
-    left_trainings, left_names = _left(config, units, out)
-    return ArmPlan(
-        name=arm.name,
-        model=arm.model.name,
-        methods=arm.methods,
-        num_networks=len(units) * len(networks(config, arm, 0)),
-        num_trainings=sum(each.how.epochs > 0 for each in trainings),
-        trained_images=num_train * sum(each.how.epochs for each in trainings),
-        num_test_sets=num_sets,
-        classified_images=num_classifiers * num_sets * num_test,
-        num_rows=num_classifiers * num_sets,
-        left=(len(left_trainings) + len(left_names)) / (len(trainings) + len(units) * len(test_set_names(config))),
+def _unit(config: StudyConfig, arm: ArmConfig, seed: int) -> Unit:
+    planned = networks(config, arm, seed)
+    return Unit(
+        seed=seed,
+        arm=arm,
+        networks=tuple(planned),
+        evaluated=tuple((network, stage) for network in planned for stage in _stages(config, arm, network)),
+        trainings=tuple(_trainings(config, arm, planned)),
     )
 
 
-def _left(config: StudyConfig, units: list[parts.Unit], out) -> tuple[list[parts.Training], list[str]]:
-    """Returns the trainings and the rows' names of some units that a run folder does not hold."""
-    trainings = [item for unit in units for item in parts.trainings(config, unit).items()]
-    names = [(unit, name) for unit in units for name in test_set_names(config)]
-    if out is not None:
-        out = epath.Path(out)
-        trainings = [(name, each) for name, each in trainings if not parts.checkpoint_path(out, name).exists()]
-        unfinished = set(parts.unfinished(config, out))
-        names = [part for part in names if parts.rows_path(out, *part).name in unfinished]
-    return [each for _, each in trainings], [name for _, name in names]
+def _trainings(config: StudyConfig, arm: ArmConfig, planned: list[Network]) -> Iterator[Training]:
+    dense, *pruned = planned
+    yield Training(f"seed{dense.seed}-{arm.name}-trained", dense, names.STAGE_DENSE, arm.pretrain)
+    for network in pruned:
+        if network.masks_move:
+            yield Training(f"{network.label}-trained", network, names.STAGE_PRUNED, arm.pretrain)
+    for network in planned:
+        yield Training(network.label, network, names.STAGE_FINE_TUNED, arm.finetune)
+    if config.scratch:
+        for network in pruned:
+            yield Training(f"{network.label}-scratch", network, names.STAGE_SCRATCH, arm.pretrain)
 
 
-def _arm_seconds(config: StudyConfig, arm: ArmConfig, net, images, corruption: dict[str, float], out):
-    """Returns the seconds of what is left of all seeds of an arm."""
-    train, test = images
-    trainings, names = _left(config, [(seed, arm) for seed in config.seeds], out)
-    trainings = [each for each in trainings if each.how.epochs]
-    per_image, train_compilation = _training_seconds(arm.pretrain, net, train)
-    forward, forward_compilation = _forward_seconds(config, net, test)
-    shapes = {_shape(each.network) for each in trainings}
-    programs = {(_shape(each.network), each.how) for each in trainings}
-    of_one_image = {name: num_evaluated(config, arm, 0) * forward + corruption.get(name, 0.0) for name in set(names)}
-    return {
-        _TRAINING: per_image * len(train) * sum(each.how.epochs for each in trainings),
-        _EVALUATION: len(test) * sum(parts.num_severities(config, name) * of_one_image[name] for name in names),
-        _COMPILATION: len(programs) * train_compilation + _FORWARD_PROGRAMS * len(shapes) * forward_compilation,
+def _stages(config: StudyConfig, arm: ArmConfig, network: Network) -> list[str]:
+    """Returns the stages at which a network is evaluated, in the order of the rows."""
+    wanted = {
+        names.STAGE_DENSE: network.is_dense,
+        names.STAGE_PRUNED: not network.is_dense,
+        names.STAGE_RECALIBRATED: not network.is_dense and config.recalibration_images > 0,
+        names.STAGE_FINE_TUNED: arm.finetune.epochs > 0,
+        names.STAGE_SCRATCH: not network.is_dense and config.scratch,
+        names.STAGE_TEMPERATURE: config.temperature,
     }
+    return [stage for stage, is_wanted in wanted.items() if is_wanted]
 
 
-def _shape(network: Network) -> tuple:
-    """Returns what networks that share their compiled programs have in common."""
-    if granularity(network.method) != GRANULARITY_CHANNELS:
-        return (network.method == DENSE,)
-    # One threshold for all layers leaves other widths for every seed; a fraction of each layer, the same.
-    is_global = pruning.METHODS[network.method].scope == pruning.GLOBAL
-    return network.sparsity, is_global and (network.method, network.seed)
+def _sparsities(config: StudyConfig, arm: ArmConfig, method: str) -> tuple[float, ...]:
+    """Returns the sparsities of a method: those of the study, its own, and for a control those of what it controls."""
+    row = pruning.METHODS[method]
+    if row.sparsity is not None:
+        return (row.sparsity,)
+    found = [sparsity for sparsity in config.sparsities if sparsity > 0]
+    if method in names.CONTROLS.values():
+        others = (pruning.METHODS[each] for each in arm.methods)
+        found += [each.sparsity for each in others if each.granularity == row.granularity and each.sparsity is not None]
+    return tuple(dict.fromkeys(found))
 
 
-def _training_seconds(how: TrainConfig, net: models.Classifier, train: data.Dataset) -> tuple[float, float]:
-    """Returns the seconds per image, and of the compilation."""
-    few = train.take(_TRIAL_STEPS * how.batch_size)
-    options = {"optimizer": optimizer(how, len(train)), "epochs": 1, "key": key_of(0, "trial")}
-    options |= {"augment": data.AUGMENTATIONS[how.augment], "precision": how.compute_dtype}
-
-    def once():
-        jax.block_until_ready(training.fit(net, few, batch_size=how.batch_size, **options).params)
-
-    first, second = _seconds(once), _seconds(once)
-    return second / len(few), max(0.0, first - second)
-
-
-def _forward_seconds(config: StudyConfig, net: models.Classifier, test: data.Dataset) -> tuple[float, float]:
-    """Returns the seconds per image of one network, and of the compilation."""
-    few = test.take(_TRIAL_IMAGES)
-
-    def once():
-        evaluation.evaluate(net, few, corruptions=(), precision=config.evaluation.compute_dtype)
-
-    first, second = _seconds(once), _seconds(once)
-    return second / len(few), max(0.0, first - second)
-
-
-def _corruption_seconds(config: StudyConfig, net: models.Classifier, test: data.Dataset):
-    """Returns the seconds per image of each corruption's generation, and of all their compilations."""
-    if config.evaluation.corrupted is not None or not config.evaluation.corruptions:
-        return {}, 0.0
-    few, found = test.take(_TRIAL_IMAGES), []
-    options = {"key": key_of(0, "trial"), "corruptions": config.evaluation.corruptions}
-    options |= {"severities": config.evaluation.severities[-1:], "frost_textures": frost_textures(config.evaluation)}
-    for _ in range(2):
-        ends = {"start": time.monotonic()}
-        evaluation.evaluate(net, few, **options, on_test_set=lambda name, _, e=ends: e.update({name: time.monotonic()}))
-        names, times = list(ends)[1:], list(ends.values())
-        found.append({name: end - begin for name, begin, end in zip(names, times, times[1:], strict=False)})
-    first, second = found
-    forward = second.pop(evaluation.CLEAN)
-    compilation = sum(max(0.0, first[name] - second[name]) for name in second)
-    return {name: max(0.0, value - forward) / len(few) for name, value in second.items()}, compilation
-
-
-def _seconds(function: Callable[[], None]) -> float:
-    start = time.monotonic()
-    function()
-    return time.monotonic() - start
-
-
-def _peak_bytes(device: jax.Device) -> int:
-    """Returns the most memory that the device, or for a CPU the process, has held so far."""
-    statistics = device.memory_stats() or {}
-    if "peak_bytes_in_use" in statistics:
-        return statistics["peak_bytes_in_use"]
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+def _refuse_shared_names(plan: Plan) -> None:
+    """Raises a ValueError if two parts of a plan would be kept under one name."""
+    parts = [(training.name, training.network) for unit in plan.units for training in unit.trainings]
+    parts += [(unit.rows_name(name), unit.networks[0]) for unit in plan.units for name in plan.test_sets]
+    shared = [name for name, count in collections.Counter(name for name, _ in parts).items() if count > 1]
+    if shared:
+        first = [network for name, network in parts if name == shared[0]]
+        both = " and ".join(f"{each.method} at sparsity {each.sparsity!r} of arm {each.arm!r}" for each in first[:2])
+        raise ValueError(
+            f"{both} would both be kept as {shared[0]}; give sparsities that differ in the first six digits, or other "
+            f"names of arms"
+        )

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import time
 from collections.abc import Iterator
 
@@ -10,8 +11,7 @@ from etils import epath
 
 from jaxprune import __version__, files
 from jaxprune.report import outputs, pictures, row_parts
-from jaxprune.study.checking import frost_textures
-from jaxprune.study.configuration import StudyConfig, config_dict, config_hash
+from jaxprune.study.configuration import StudyConfig, config_dict, config_hash, with_present_names
 from jaxprune.study.parts import CHECKPOINTS_FOLDER, ROWS_FILE
 
 STUDY_FILE, TRAINING_FOLDER = "study.json", "training"
@@ -38,17 +38,17 @@ def refuse_another_study(out: epath.Path, config: StudyConfig) -> None:
         return
     found = read_study(out)
     if found["config_hash"] != config_hash(config):
-        changes = ", ".join(_differences(found["config"], config_dict(config)))
+        changes = ", ".join(_differences(with_present_names(found["config"]), config_dict(config)))
         raise ValueError(
             f"{out} holds a study with another configuration ({changes}); "
             f"choose another --out, or delete {out} to start again"
         )
 
 
-def claim(out: epath.Path, config: StudyConfig, command: str) -> None:
+def claim(out: epath.Path, config: StudyConfig, command: str, frost_textures=None) -> None:
     """Writes `study.json` into a new run folder, or checks that an existing one belongs to this study."""
     with files.lock(out, _STUDY_LOCK, wait=True):
-        _claim(out, config, command)
+        _claim(out, config, command, frost_textures)
     for folder in (out, out / row_parts.FOLDER):
         files.tidy(folder)
 
@@ -62,7 +62,7 @@ def add_seconds(out: epath.Path, part: str, seconds: float) -> None:
         files.write(out / STUDY_FILE, json.dumps(content, indent=2) + "\n")
 
 
-def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
+def _claim(out: epath.Path, config: StudyConfig, command: str, frost_textures) -> None:
     refuse_another_study(out, config)
     path = out / STUDY_FILE
     if files.is_there(path):
@@ -76,20 +76,19 @@ def _claim(out: epath.Path, config: StudyConfig, command: str) -> None:
         "study": config.name,
         "config": config_dict(config),
         "config_hash": config_hash(config),
-        "precision": config.evaluation.compute_dtype,
+        "precision": config.evaluation.precision,
         "command": command,
         **about_here(),
     }
-    textures = frost_textures(config.evaluation)
-    if textures is not None:
-        provenance["frost_textures"] = textures.provenance
+    if frost_textures is not None:
+        provenance["frost_textures"] = frost_textures.provenance
     hashes = _checkpoint_hashes(config)
     if hashes:
         provenance["checkpoint_sha256"] = hashes
     try:
         files.write(path, json.dumps(provenance, indent=2) + "\n", exclusive=True)
     except FileExistsError:  # in an object store, which has no locks
-        _claim(out, config, command)
+        _claim(out, config, command, frost_textures)
 
 
 def _checkpoint_hashes(config: StudyConfig) -> dict[str, str]:
@@ -126,7 +125,7 @@ def _differences(there, here, prefix: str = "") -> Iterator[str]:
 def about_here() -> dict:
     """Returns versions, device and time, as provenance states them."""
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    return {"versions": versions(), "device": device(), "created": now}
+    return {"versions": versions(), "device": device(), "cores": num_cores(), "created": now}
 
 
 def versions() -> dict[str, str]:
@@ -137,6 +136,13 @@ def versions() -> dict[str, str]:
 
 
 def device() -> str:
-    """Returns platform, number and kind of the devices."""
+    """Returns platform, number and kind of the devices; of CPUs with the number of cores, which rounding depends on."""
     devices = jax.devices()
-    return f"{devices[0].platform} x{len(devices)} ({devices[0].device_kind})"
+    first = devices[0]
+    cores = f", {num_cores()} cores" if first.platform == "cpu" else ""
+    return f"{first.platform} x{len(devices)} ({first.device_kind}{cores})"
+
+
+def num_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

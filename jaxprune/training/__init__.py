@@ -8,6 +8,7 @@ from jaxprune.training.optimizers import LEARNING_RATE, MOMENTUM, SCHEDULES, WEI
 from jaxprune.training.options import BATCH_SIZE
 from jaxprune.training.records import EpochRecord, num_steps
 from jaxprune.training.resume import delete_checkpoints
+from jaxprune.training.sparse import fit_sparse
 
 __all__ = [
     "BATCH_SIZE",
@@ -22,6 +23,7 @@ __all__ = [
     "delete_checkpoints",
     "fit",
     "fit_many",
+    "fit_sparse",
     "num_steps",
     "recalibrate_batch_norm",
     "sgd",

@@ -6,7 +6,7 @@ import jax
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxprune import data, models
+from jaxprune import data, models, randomness
 from jaxprune.training.loop import Training
 from jaxprune.training.options import BATCH_SIZE, Options
 from jaxprune.training.records import EpochRecord
@@ -52,7 +52,7 @@ def fit(
       dataset: any split but "test".
       optimizer: any optax transformation; pass the same object again to avoid compiling again.
       epochs: passes over the data; 0 returns the classifier as it is.
-      key: seeds the order, the augmentation and dropout.
+      key: seeds the order, the augmentation and dropout; the same ones whatever JAX's settings are.
       masks: pytree shaped like `classifier.params`, 1 = keep, None = not pruned.
       batch_size: images per step, on all devices together.
       augment: `augment(key, uint8 images) -> images`, one of `data.AUGMENTATIONS` or your own.
@@ -77,6 +77,7 @@ def fit(
     Raises:
       ValueError: a test split, no images, other classes or channels than the classifier's, an option outside its
         range; a classifier that is not finite; a checkpoint of another run, or none that is intact.
+      TypeError: a key that is none, such as a seed.
       FloatingPointError: the loss, a parameter or a batch statistic is no longer finite; names the step. The last good
         checkpoint is kept.
       OSError: a checkpoint could not be written, as on a full disk; names the last good one.
@@ -96,6 +97,7 @@ def fit(
         checkpoint_every=checkpoint_every,
         checkpoints_kept=checkpoints_kept,
     )
+    key = randomness.threefry_key(key)
     check(classifier, dataset, epochs=epochs, options=options)
     if epochs == 0:
         return classifier

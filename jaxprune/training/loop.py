@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxprune import data, models
+from jaxprune import data, models, pruning, randomness
 from jaxprune.devices import placement
 from jaxprune.training.interrupts import Interrupted, terminations
 from jaxprune.training.options import Options
@@ -25,9 +25,11 @@ from jaxprune.training.validation import validate
 class Training:
     """One training, of one model or of a stack of them; holds what its parts share.
 
-    With `stacked`, the leaves of classifier, key and masks have a leading model axis.
+    With `stacked`, the leaves of classifier, key and masks have a leading model axis. With an `updater`, the masks are
+    its own. Whatever JAX's settings are, its defaults hold for all that is drawn and computed here.
     """
 
+    @randomness.default_settings()
     def __init__(
         self,
         classifier: models.Classifier,
@@ -38,6 +40,7 @@ class Training:
         key,
         masks: PyTree | None,
         options: Options,
+        updater=None,
         stacked: bool = False,
     ):
         mesh = None if options.devices is None else placement.data_mesh(options.devices)
@@ -46,9 +49,13 @@ class Training:
         self.is_streamed = isinstance(dataset, data.StreamedDataset)
         self.batch_size = min(options.batch_size, len(dataset))
         self.steps_per_epoch = len(dataset) // self.batch_size
+        self.updater = updater
+        if updater is not None:
+            optimizer = pruning.pruned_optimizer(updater, optimizer)
         self.classifier, self.key, self.masks = self.place((classifier, key, masks))
         self.recipe = Recipe(
             optimizer=optimizer,
+            forward_params=None if updater is None else updater.pre_forward_update,
             augment=options.augment,
             batch_size=self.batch_size,
             label_smoothing=options.label_smoothing,
@@ -61,6 +68,7 @@ class Training:
             self.classifier.batch_stats,
             self.masks,
             optimizer=optimizer,
+            hold=None if updater is None else updater.post_gradient_update,
             averaged=options.ema is not None,
             stacked=stacked,
         )
@@ -89,8 +97,22 @@ class Training:
             while self.position.epoch <= self.epochs:
                 on_epoch(self._epoch())
                 self._stop_if_terminated()
-        return trained(self.classifier, self.state)
+        return self._trained()
 
+    @randomness.default_settings()
+    def masks_now(self, params: PyTree) -> PyTree:
+        """Returns the masks of the updater, for parameters that were trained with it."""
+        return pruning.current_masks(self.updater, params, self.state.optimizer_state)
+
+    @randomness.default_settings()
+    def _trained(self) -> models.Classifier:
+        """Returns the classifier as it is now."""
+        found = trained(self.classifier, self.state)
+        if self.updater is None:
+            return found
+        return found.replace(params=pruning.mask_params(found.params, self.masks_now(found.params)))
+
+    @randomness.default_settings()
     def _epoch(self) -> list[EpochRecord]:
         """Takes the epoch's remaining steps, saves, and returns its records."""
         epoch, step, finished = self.position
@@ -171,7 +193,7 @@ class Training:
             return nothing, nothing
         on_cpu = self.recipe.mesh is None and jax.default_backend() == "cpu"
         measured = validate(
-            trained(self.classifier, self.state),
+            self._trained(),
             *self.held_out,
             micro_batch=models.CPU_MICRO_BATCH if on_cpu else VALIDATION_BATCH_SIZE,
             mesh=self.recipe.mesh,
@@ -240,7 +262,12 @@ class Training:
     def _description(self) -> dict:
         """Returns what makes this training another one than others, for its checkpoints."""
         options, dataset, start = self.options, self.dataset, self.classifier
-        return {
+        moving = {}
+        if self.updater is not None:
+            begun = self.state.optimizer_state
+            moving["updater"] = type(self.updater).__name__
+            moving["updater's masks"] = checksum((begun.masks, begun.target_sparsities))
+        return moving | {
             "model": start.name,
             "starting weights": checksum((start.params, start.batch_stats, start.mean, start.std)),
             "masks": checksum(self.masks),

@@ -11,7 +11,7 @@ import optax
 from etils import epath
 from jaxtyping import Array, Key, PyTree
 
-from jaxprune import data, models
+from jaxprune import data, models, randomness
 from jaxprune.training.fitting import check
 from jaxprune.training.loop import Training
 from jaxprune.training.options import Options
@@ -61,6 +61,7 @@ def fit_many(
             "data.Dataset, or call fit for one classifier after another"
         )
     _check(classifiers, keys, masks, model_axis)
+    keys = [randomness.threefry_key(key) for key in keys]
     for classifier in classifiers:
         check(classifier, dataset, epochs=epochs, options=options)
     if epochs == 0:

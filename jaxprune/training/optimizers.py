@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from jaxprune.training.options import is_count, is_number
+
 # The study's protocol (STUDY): baseline training and fine-tuning after pruning.
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 1e-4
 SCHEDULES = ("constant", "step", "cosine")
@@ -31,11 +33,20 @@ def sgd(
       scale_penalty: strength of `slimming_penalty`, 0 for none.
 
     Raises:
-      ValueError: an unknown schedule, or one that needs `num_steps`.
+      ValueError: a number that is not finite or outside its range; an unknown schedule, or one that needs `num_steps`.
     """
+    for name, value, is_fine, allowed in (
+        ("learning_rate", learning_rate, lambda value: value > 0, "a finite number above 0"),
+        ("momentum", momentum, lambda value: 0 <= value < 1, "a number >= 0 and less than 1"),
+        ("weight_decay", weight_decay, lambda value: value >= 0, "a finite number >= 0"),
+        ("scale_penalty", scale_penalty, lambda value: value >= 0, "a finite number >= 0"),
+    ):
+        # An array may be a traced one, as of `optax.inject_hyperparams`.
+        if not (isinstance(value, jax.Array) or (is_number(value) and is_fine(value))):
+            raise ValueError(f"{name}={value!r}; it must be {allowed}")
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
-    if schedule != "constant" and num_steps < 1:
+    if schedule != "constant" and not is_count(num_steps, least=1):
         raise ValueError(f"schedule {schedule!r} needs num_steps >= 1, the number of training steps; got {num_steps}")
     rate = learning_rate
     if schedule == "step":
@@ -43,7 +54,7 @@ def sgd(
         rate = optax.piecewise_constant_schedule(learning_rate, boundaries)
     elif schedule == "cosine":
         rate = optax.cosine_decay_schedule(learning_rate, num_steps)
-    penalty = [slimming_penalty(scale_penalty)] if scale_penalty else []
+    penalty = [] if is_number(scale_penalty) and not scale_penalty else [slimming_penalty(scale_penalty)]
     return optax.chain(*penalty, optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum=momentum))
 
 
@@ -67,7 +78,7 @@ def slimming_penalty(strength: float) -> optax.GradientTransformation:
     >>> penalty.update({"scale": jnp.ones(3)}, penalty.init(params), params)[0]["scale"].tolist()
     [1.5, 1.0, 0.5]
     """
-    if strength < 0:
+    if not (isinstance(strength, jax.Array) or (is_number(strength) and strength >= 0)):
         raise ValueError(f"the slimming penalty's strength is {strength}; give a number >= 0, such as 1e-4")
 
     def init(params: PyTree) -> optax.EmptyState:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from jaxprune import models, pruning
@@ -40,14 +41,19 @@ class TrainState(NamedTuple):
     tally: Tally
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer", "averaged", "stacked"))
-def initial_state(params, batch_stats, masks, *, optimizer, averaged: bool, stacked: bool) -> TrainState:
-    """Returns the state before the first step; its arrays are copies, because a step donates them."""
+@functools.partial(jax.jit, static_argnames=("optimizer", "hold", "averaged", "stacked"))
+def initial_state(params, batch_stats, masks, *, optimizer, hold, averaged: bool, stacked: bool) -> TrainState:
+    """Returns the state before the first step; its arrays are copies, because a step donates them.
+
+    `hold(params, optimizer_state)`, unless None, returns the parameters without what the optimizer's own masks remove.
+    """
 
     def one(params, batch_stats, masks):
         if masks is not None:
             params = pruning.mask_params(params, masks)
         optimizer_state = pruning.masked_optimizer(optimizer, masks).init(params)
+        if hold is not None:
+            params = hold(params, optimizer_state)
         average = Average(jnp.zeros(()), params, batch_stats) if averaged else None
         return TrainState(params, batch_stats, optimizer_state, average, empty_tally())
 
@@ -106,8 +112,7 @@ def is_finite(state: TrainState, *, stacked: bool) -> tuple[Array, Array]:
     return (jax.vmap(both) if stacked else both)(state.params, state.batch_stats)
 
 
-def _strong_copy(leaf: Array) -> Array:
+def _strong_copy(leaf: ArrayLike) -> Array:
     # A strong type too: an optimizer's weakly typed scalar would not survive saving, and resuming would compile again.
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jnp.copy(leaf)
-    return jnp.copy(leaf).astype(leaf.dtype)
+    leaf = jnp.array(leaf, copy=True)
+    return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf.astype(leaf.dtype)

@@ -19,9 +19,14 @@ _MIXUP_STREAM = 1
 
 
 class Recipe(NamedTuple):
-    """The static part of a step: pass the same objects again to avoid compiling again."""
+    """The static part of a step: pass the same objects again to avoid compiling again.
+
+    `forward_params(params, optimizer_state)` returns the parameters that the loss is computed, and differentiated, at;
+    None for the parameters themselves.
+    """
 
     optimizer: optax.GradientTransformation
+    forward_params: Callable | None
     augment: Callable | None
     batch_size: int
     label_smoothing: float
@@ -107,7 +112,8 @@ def _train_step(state, frozen, masks, images, labels, order, epoch_key, recipe: 
         num_correct = jnp.sum(logits.argmax(axis=-1) == batch_labels, dtype=jnp.int32)
         return sum(parts), (batch_stats, num_correct)
 
-    (loss, (batch_stats, num_correct)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    at = state.params if recipe.forward_params is None else recipe.forward_params(state.params, state.optimizer_state)
+    (loss, (batch_stats, num_correct)), grads = jax.value_and_grad(loss_of, has_aux=True)(at)
     transform = pruning.masked_optimizer(recipe.optimizer, masks)
     updates, optimizer_state = transform.update(grads, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)

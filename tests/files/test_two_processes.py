@@ -125,7 +125,7 @@ def test_a_report_is_whole(pair, tmp_path):
     out, whole = tmp_path / "run", None
     # Of clean images alone there are few figures, which take the time; the next test writes more often.
     parts.write_rows(study_rows.part_path(out, "clean"), study_rows.rows_of("clean"))
-    parts.gather(study_rows.CONFIG, out)
+    parts.gather(study_rows.PLAN, out)
     before = contents(out).keys()
     for _ in range(ROUNDS if ROUNDS > FEW else 1):
         assert pair("jaxprune", "report", out) == [0, 0]

@@ -19,7 +19,7 @@ from jaxprune.evaluation import Examples, corrupted_sets, examples, folder
 from jaxprune.files import checksum
 from jaxprune.report import row_parts, rows, writing
 from jaxprune.study import images, parts, provenance
-from tests.study.study_rows import CONFIG, SEVERITIES, part_path, rows_of
+from tests.study.study_rows import CONFIG, PLAN, SEVERITIES, part_path, rows_of
 
 N = 6
 DATASET = data.Dataset(
@@ -93,17 +93,17 @@ def check_evaluation(out):
 
 def write_study(out):
     out = epath.Path(out)
-    (unit,) = parts.units(CONFIG)
-    parts.check_rows(CONFIG, out)
+    (unit,) = PLAN.units
+    parts.check_rows(PLAN, out)
     provenance.refuse_foreign(out)
     with mock.patch.object(provenance, "about_here", dict):
         provenance.claim(out, CONFIG, "test")
     for name in SEVERITIES:
-        if not parts.is_done(CONFIG, out, unit, name):
+        if not parts.is_done(PLAN, out, unit, name):
             parts.write_rows(part_path(out, name), rows_of(name))
-            parts.gather(CONFIG, out)
+            parts.gather(PLAN, out)
             provenance.add_seconds(out, "evaluation", 1.0)
-    parts.gather(CONFIG, out)
+    parts.gather(PLAN, out)
 
 
 def check_study(out):

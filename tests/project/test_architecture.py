@@ -26,7 +26,7 @@ ALLOWED = {
 EVERYTHING = set(ALLOWED) | {"study"}
 ALLOWED |= {"study": set(ALLOWED), "cli": EVERYTHING, "__main__": {"cli"}}
 # Leaves that know nothing of the rest; any room may import them.
-SHARED = {"files", "names"}
+SHARED = {"files", "names", "randomness"}
 ALLOWED |= {room: set() for room in SHARED}
 
 

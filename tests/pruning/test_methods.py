@@ -10,7 +10,6 @@ import pytest
 
 from jaxprune import names, pruning, study
 from jaxprune.report import formatting
-from jaxprune.study import configuration
 from tests.pruning import toy
 
 
@@ -44,7 +43,9 @@ def test_a_row_says_all_that_is_asked_of_it(name):
     assert row.description.endswith(".")
     assert "\n" not in row.description
     assert set(row.needs) <= {"key", "images", "labels"}
-    assert (row.masks is None) == row.removes_channels == (row.criterion is not None)
+    assert [each is not None for each in (row.masks, row.updater, row.criterion)].count(True) == 1
+    assert row.removes_channels == (row.criterion is not None)
+    assert row.masks_move == (row.updater is not None) == (name in ("set", "rigl", "ste"))
     assert (name in pruning.STRUCTURED_METHODS) == row.removes_channels
     assert row.sparsity is None or 0 < row.sparsity < 1
     assert study.configuration.granularity(name) == row.granularity
@@ -166,7 +167,7 @@ def test_a_study_can_name_patterns_and_gives_them_their_own_sparsity():
     config = study.StudyConfig(methods=("nm_2_4", "block_4_4", "filter_l1"), sparsities=(0.0, 0.3), seeds=(0,))
     assert raised(lambda: study.check(config)) is None
     (arm,) = config.all_arms()
-    planned = [(each.method, each.sparsity) for each in configuration.networks(config, arm, 0)]
+    planned = [(each.method, each.sparsity) for each in study.networks(config, arm, 0)]
     assert planned == [
         ("dense", 0.0),
         ("nm_2_4", 0.5),
@@ -209,10 +210,12 @@ def test_a_row_of_ones_own_is_a_method_everywhere(monkeypatch, net):
     assert config.all_arms()[0].methods == ("largest", "random")
 
 
-def test_a_method_whose_masks_move_is_refused_where_nothing_trains(monkeypatch, net):
-    row = dataclasses.replace(pruning.METHODS["weight"], masks_move=True)
-    monkeypatch.setitem(pruning.METHODS, "moving", row)
-    with pytest.raises(ValueError, match="the masks of 'moving' change while the network trains.*pruned_optimizer"):
-        pruning.prune(net, method="moving", sparsity=0.5)
-    with pytest.raises(ValueError, match="arm 'resnet8': the masks of 'moving' change while the network trains"):
-        study.check(study.StudyConfig(methods=("moving",)))
+@pytest.mark.parametrize("method", [name for name, row in pruning.METHODS.items() if row.masks_move])
+def test_a_method_whose_masks_move_is_refused_where_nothing_trains(method, net):
+    with pytest.raises(ValueError, match=f"the masks of '{method}' change while the network trains.*pruned_optimizer"):
+        pruning.prune(net, method=method, sparsity=0.5)
+    config = study.StudyConfig(methods=(method,))
+    study.check(config)
+    untrained = dataclasses.replace(config, pretrain=dataclasses.replace(config.pretrain, epochs=0))
+    with pytest.raises(ValueError, match=f"arm 'resnet8': the masks of '{method}' change while the network trains"):
+        study.check(untrained)

@@ -17,6 +17,7 @@ CONFIG = StudyConfig(
     controls=False,
     evaluation=EvaluationConfig(corruptions=("contrast",), severities=(1, 5), batch_size=20, keep_examples=False),
 )
+PLAN = study.make_plan(CONFIG)
 NETWORKS = (("dense", 0.0, "dense"), ("weight", 0.5, "pruned"))
 SEVERITIES = {"clean": (0,), "contrast": (1, 5)}
 NUM_PARAMETERS, N = 4321, 20
@@ -67,7 +68,7 @@ def rows_of(name, *, config=CONFIG):
 
 
 def part_path(out, name):
-    (unit,) = parts.units(CONFIG)
+    (unit,) = PLAN.units
     return parts.rows_path(out, unit, name)
 
 
@@ -75,5 +76,5 @@ def write_parts(out):
     """Writes all parts of a finished study, and gathers them; returns the path of `rows.jsonl`."""
     for name in SEVERITIES:
         parts.write_rows(part_path(out, name), rows_of(name))
-    parts.gather(CONFIG, out)
+    parts.gather(PLAN, out)
     return out / "rows.jsonl"

@@ -8,7 +8,7 @@ from etils import epath
 
 from jaxprune import report, study
 from jaxprune.study import parts
-from tests.study.study_rows import CONFIG, SEVERITIES, part_path, rows_of, write_parts
+from tests.study.study_rows import CONFIG, PLAN, SEVERITIES, part_path, rows_of, write_parts
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def refused(out, name):
     assert "\n" not in message
     assert contents(out) == before
     path.unlink()
-    parts.check_rows(CONFIG, out)
+    parts.check_rows(PLAN, out)
     parts.write_rows(path, rows_of(name))
     assert study.unfinished(CONFIG, out) == []
     return message
@@ -85,7 +85,7 @@ def test_all_parts_are_finished_whichever_release_wrote_them(out):
     for name in SEVERITIES:
         part_path(out, name).write_bytes(lines_of(rows_of(name)))
     assert study.unfinished(CONFIG, out) == []
-    parts.check_rows(CONFIG, out)
+    parts.check_rows(PLAN, out)
 
 
 @pytest.mark.parametrize("release", ["this", "without check sums"])
@@ -151,7 +151,7 @@ def test_a_damaged_table_is_refused_by_the_report_and_gathered_again_by_the_run(
     with pytest.raises(ValueError, match=r"rows\.jsonl"):
         report.write(out)
     assert not (out / "report.html").exists()
-    parts.gather(CONFIG, out)
+    parts.gather(PLAN, out)
     assert table.read_bytes() == whole
 
 

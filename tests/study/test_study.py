@@ -282,8 +282,8 @@ def test_where_files_lie_does_not_change_the_hash():
         ({"data": DataConfig(validation_images=-1)}, "data.validation_images=-1; give a number >= 0"),
         ({"methods": ("weight", "weight")}, "has the methods weight, weight; give each once"),
         ({"sparsities": (0.5, 0.5)}, r"sparsities are \(0.5, 0.5\); give each once"),
-        ({"finetune": TrainConfig(compute_dtype="int8")}, "finetune: unknown compute_dtype 'int8'; known: float32"),
-        ({"evaluation": EvaluationConfig(compute_dtype="int8")}, "evaluation: unknown compute_dtype 'int8'; known"),
+        ({"finetune": TrainConfig(precision="int8")}, "finetune: unknown precision 'int8'; known: float32"),
+        ({"evaluation": EvaluationConfig(precision="int8")}, "evaluation.precision='int8'; give one of float32"),
         ({"pretrain": TrainConfig(scale_penalty=-1.0)}, "scale_penalty=-1.0"),
         ({"arms": (ArmConfig("a/b", ModelConfig(), ()),)}, "arms are named a/b; give each its own name of letters"),
         ({"arms": (ArmConfig("a", ModelConfig(), ()),) * 2}, "arms are named a, a; give each its own name"),
@@ -337,7 +337,7 @@ def test_the_images_of_the_report_are_those_that_the_networks_saw(finished):
         assert len(images["index"]) > 0
         assert images["gallery_sets"].tolist() == ["clean-0", "contrast-5"]
         np.testing.assert_array_equal(images["gallery_images"][:, 0], test.images[images["gallery_index"]])
-        key = evaluation.test_set_key(study.candidates.key_of(0, "corruptions"), "contrast", 5)
+        key = evaluation.test_set_key(study.inputs.key_of(0, "corruptions"), "contrast", 5)
         whole = np.asarray(corruptions.corrupt(key, test.images, name="contrast", severity=5))
         np.testing.assert_array_equal(images["gallery_images"][:, 1], whole[images["gallery_index"]])
 
@@ -389,10 +389,10 @@ def test_a_few_images_of_a_set_ordered_by_class_are_of_all_classes():
     train = data.load("digits", split="train")
     order = np.argsort(train.labels, kind="stable")
     by_class = dataclasses.replace(train, images=train.images[order], labels=train.labels[order])
-    few = study.candidates.spread(by_class, 50)
+    few = study.inputs.spread(by_class, 50)
     assert len(few) == 50
     assert np.bincount(few.labels).min() >= 4
-    np.testing.assert_array_equal(study.candidates.spread(few, 1000).images, few.images)
+    np.testing.assert_array_equal(study.inputs.spread(few, 1000).images, few.images)
 
 
 @pytest.mark.slow
