@@ -10,8 +10,9 @@ from jaxprune.study.configuration import (
     config_hash,
 )
 from jaxprune.study.dry_run import ArmPlan, Estimate, estimate, plan, plan_text
+from jaxprune.study.network import Network
 from jaxprune.study.parts import unfinished
-from jaxprune.study.planning import Network, Plan, check, make_plan, networks
+from jaxprune.study.planning import Plan, check, make_plan, networks
 from jaxprune.study.progress import Progress
 from jaxprune.study.protocol import paper_protocol
 from jaxprune.study.running import run

@@ -1,18 +1,20 @@
 """The networks of a unit as they are evaluated: what pruning leaves of the dense one, stage by stage."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxprune import metrics, models, names, pruning, training
+from jaxprune import models, names, pruning
 from jaxprune.checkpoints import Checkpoint
 from jaxprune.data import Dataset
 from jaxprune.study.configuration import ArmConfig, ModelConfig, StudyConfig, granularity
 from jaxprune.study.inputs import key_of, spread
-from jaxprune.study.planning import Network, Unit
+from jaxprune.study.network import Network
+from jaxprune.study.planning import Unit
+from jaxprune.study.stages import Making, make_all
 
 # From a network and the stage that a training of it leads to, to what that training left.
 Trained = Callable[[Network, str], Checkpoint]
@@ -85,25 +87,12 @@ def stages(
     config: StudyConfig, unit: Unit, trained: Trained, train: Dataset, validation: Dataset | None
 ) -> Iterator[tuple[tuple[Network, str], Candidate]]:
     """Yields every (network, stage) of a unit with what is evaluated."""
-    precision = config.evaluation.precision
     for network in unit.networks:
         start = before_fine_tuning(unit, network, trained, train)
+        making = Making(config, start.classifier, functools.partial(trained, network), train, validation)
         wanted = [stage for each, stage in unit.evaluated if each == network]
-        for stage in wanted:
-            if stage == names.STAGE_RECALIBRATED:
-                images = spread(train, config.recalibration_images)
-                found = training.recalibrate_batch_norm(start.classifier, images, precision=precision)
-            elif stage in (names.STAGE_FINE_TUNED, names.STAGE_SCRATCH):
-                found = trained(network, stage).classifier
-            else:
-                found = start.classifier
-            if names.STAGE_TEMPERATURE in wanted:
-                # A temperature of 1 changes nothing, and lets all stages share one compiled program.
-                found = found.replace(temperature=jnp.float32(1))
-            if stage == names.STAGE_TEMPERATURE:
-                fine_tuned = trained(network, names.STAGE_FINE_TUNED).classifier
-                found = _with_temperature(fine_tuned, validation, precision)
-            yield (network, stage), start._replace(classifier=found)
+        for stage, classifier in make_all(making, wanted).items():
+            yield (network, stage), start._replace(classifier=classifier)
 
 
 def sizes(candidate: Candidate, image_size: int) -> dict:
@@ -117,11 +106,6 @@ def sizes(candidate: Candidate, image_size: int) -> dict:
         "multiply_accumulates": total.multiply_accumulates,
         "multiply_accumulates_nonzero": total.multiply_accumulates_nonzero,
     }
-
-
-def _with_temperature(classifier: models.Classifier, validation: Dataset, precision: str) -> models.Classifier:
-    logits = classifier.logits(validation.images, precision=precision)
-    return classifier.replace(temperature=metrics.fit_temperature(logits, validation.labels, split=validation.split))
 
 
 def _fraction_removed(masks, *, only: str | None = None) -> float:

@@ -12,7 +12,8 @@ from jaxprune import data, evaluation, models, names, pruning, training
 from jaxprune.study import parts
 from jaxprune.study.configuration import StudyConfig, TrainConfig, granularity
 from jaxprune.study.inputs import initial, key_of, load_data, new_optimizer
-from jaxprune.study.planning import Network, Plan, Training, Unit, make_plan
+from jaxprune.study.network import Network
+from jaxprune.study.planning import Plan, Training, Unit, make_plan
 
 # What a trial computes; enough that the second run of it tells the pace of a long one.
 _TRIAL_STEPS, _TRIAL_IMAGES = 4, 200

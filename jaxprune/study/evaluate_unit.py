@@ -10,7 +10,9 @@ from jaxprune.study.candidates import Candidate, sizes, stages
 from jaxprune.study.configuration import granularity
 from jaxprune.study.context import Context, share, timed
 from jaxprune.study.inputs import key_of
-from jaxprune.study.planning import Network, Unit
+from jaxprune.study.network import Network
+from jaxprune.study.planning import Unit
+from jaxprune.study.stages import STAGES
 from jaxprune.study.train_unit import results
 
 _SECONDS_DECIMALS = 4
@@ -83,7 +85,6 @@ def _test_sets(run: Context, name: str) -> dict:
 def _about(run: Context, unit: Unit, network: Network, stage: str, candidate: Candidate) -> dict:
     """Returns what all rows of a network say of it."""
     config, arm = run.plan.config, unit.arm
-    is_fine_tuned = stage in (names.STAGE_FINE_TUNED, names.STAGE_TEMPERATURE)
     temperature = candidate.classifier.temperature
     return {
         "schema_version": schema.SCHEMA_VERSION,
@@ -99,7 +100,7 @@ def _about(run: Context, unit: Unit, network: Network, stage: str, candidate: Ca
         **sizes(candidate, run.test.images.shape[1]),
         "stage": stage,
         "pretrain_epochs": arm.pretrain.epochs,
-        "finetune_epochs": arm.finetune.epochs if is_fine_tuned else 0,
+        "finetune_epochs": arm.finetune.epochs if STAGES[stage].is_fine_tuned else 0,
         "train_images": len(run.train),
         **({"temperature": float(temperature)} if stage == names.STAGE_TEMPERATURE else {}),
         **run.about,

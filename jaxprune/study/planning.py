@@ -9,30 +9,8 @@ from typing import NamedTuple
 from jaxprune import corruptions, names, pruning
 from jaxprune.study.checking import check_configuration
 from jaxprune.study.configuration import ArmConfig, StudyConfig, TrainConfig, config_hash
-
-
-class Network(NamedTuple):
-    """One network of the plan, before fine-tuning."""
-
-    seed: int
-    arm: str
-    method: str
-    sparsity: float
-
-    @property
-    def label(self) -> str:
-        """The name of its checkpoint folder."""
-        return f"seed{self.seed}-{self.arm}-{self.method}-{self.sparsity:g}"
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether nothing was removed from it."""
-        return self.method == names.DENSE
-
-    @property
-    def masks_move(self) -> bool:
-        """Whether it is sparse from the first step of its training, with masks that move."""
-        return not self.is_dense and pruning.METHODS[self.method].masks_move
+from jaxprune.study.network import Network
+from jaxprune.study.stages import STAGES
 
 
 class Training(NamedTuple):
@@ -162,15 +140,7 @@ def _trainings(config: StudyConfig, arm: ArmConfig, planned: list[Network]) -> I
 
 def _stages(config: StudyConfig, arm: ArmConfig, network: Network) -> list[str]:
     """Returns the stages at which a network is evaluated, in the order of the rows."""
-    wanted = {
-        names.STAGE_DENSE: network.is_dense,
-        names.STAGE_PRUNED: not network.is_dense,
-        names.STAGE_RECALIBRATED: not network.is_dense and config.recalibration_images > 0,
-        names.STAGE_FINE_TUNED: arm.finetune.epochs > 0,
-        names.STAGE_SCRATCH: not network.is_dense and config.scratch,
-        names.STAGE_TEMPERATURE: config.temperature,
-    }
-    return [stage for stage, is_wanted in wanted.items() if is_wanted]
+    return [name for name, stage in STAGES.items() if stage.is_wanted(config, arm, network)]
 
 
 def _sparsities(config: StudyConfig, arm: ArmConfig, method: str) -> tuple[float, ...]:

@@ -12,8 +12,9 @@ from jaxprune.study.candidates import Trained, before_fine_tuning, from_scratch,
 from jaxprune.study.configuration import TrainConfig
 from jaxprune.study.context import Context, share, timed, wait_for_trainings
 from jaxprune.study.inputs import initial, key_of
+from jaxprune.study.network import Network
 from jaxprune.study.parts import checkpoint_path
-from jaxprune.study.planning import Network, Training, Unit
+from jaxprune.study.planning import Training, Unit
 from jaxprune.study.provenance import TRAINING_FOLDER
 
 # In this order each finds what it begins with.

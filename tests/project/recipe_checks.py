@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxprune import checkpoints, cli, corruptions, data, evaluation, metrics, models, pruning, study
+from jaxprune import checkpoints, cli, corruptions, data, evaluation, metrics, models, names, pruning, study
 
 
 def a_corruption():
@@ -53,6 +53,22 @@ def a_pruning_method():
     assert mask.sum() == mask.size // 2
     assert (kernel[mask == 0] == 0).all()
     study.check(study.StudyConfig(methods=("centered",)))
+
+
+def a_stage():
+    from jaxprune.study.stages import STAGES, Making
+
+    name = "fine_tuned+rounded"
+    (unit,) = study.make_plan(study.StudyConfig(seeds=(0,), sparsities=(0.5,), methods=("weight",))).units
+    assert sum(stage == name for _, stage in unit.evaluated) == len(unit.networks)
+    net = models.create("resnet8", num_classes=2, key=jax.random.key(0), stage_widths=(4, 4, 4))
+    made = STAGES[name].make(Making(None, net, lambda stage: checkpoints.Checkpoint(net, None, {}), None, None))
+    weights, kernel = np.asarray(made.params["conv"]["kernel"]), np.asarray(net.params["conv"]["kernel"])
+    levels = weights / (np.abs(kernel).max() / 127)
+    np.testing.assert_allclose(levels, levels.round(), atol=1e-3)
+    np.testing.assert_allclose(weights, kernel, atol=np.abs(kernel).max() / 127)
+    assert names.stage_title(name) == "after fine-tuning, rounded"
+    names.check_stage(name)
 
 
 def a_figure():
@@ -102,6 +118,7 @@ CHECKS = {
     "Add a corruption": a_corruption,
     "Add a metric": a_metric,
     "Add a pruning method": a_pruning_method,
+    "Add a stage": a_stage,
     "Add a figure": a_figure,
     "Add a command": a_command,
     "Add a model": a_model,
