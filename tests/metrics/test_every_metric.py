@@ -138,13 +138,6 @@ def test_nothing_to_measure_is_nan(oracles, name):
     assert np.isnan(metric(case.probs, case.labels, weights=np.zeros(60, np.float32)))
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_the_order_of_examples_does_not_matter(oracles, name, rng):
-    case, order = oracles.problem(8), rng.permutation(60)
-    metric = metric_of(name)
-    assert close(metric(case.probs, case.labels), metric(case.probs[order], case.labels[order]), 3e-7)
-
-
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [

@@ -163,7 +163,7 @@ def test_every_export_that_takes_images_is_here():
 
 @pytest.mark.filterwarnings("ignore:the temperature stopped")
 @pytest.mark.parametrize("name", CALLS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     order=st.permutations(range(SIZE)),
