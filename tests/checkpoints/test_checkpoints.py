@@ -13,7 +13,12 @@ from jaxprune import checkpoints, models
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     net = models.create(
-        "resnet8", num_classes=10, key=jax.random.key(0), mean=(0.5, 0.4, 0.3), stage_widths=(4, 6, 8), std=(1, 2, 3)
+        "resnet8",
+        num_classes=10,
+        key=jax.random.key(0),
+        mean=(0.5, 0.4, 0.3),
+        stage_widths=(4, 6, 8),
+        std=(0.1, 0.2, 0.3),
     )
     masks = jax.tree.map(lambda leaf: (leaf > 0).astype(jnp.uint8) if leaf.ndim == 4 else None, net.params)
     path = tmp_path_factory.mktemp("checkpoints") / "net"

@@ -15,7 +15,12 @@ safetensors = pytest.importorskip("safetensors.numpy")
 @pytest.fixture(scope="module")
 def net():
     return models.create(
-        "resnet8", num_classes=10, key=jax.random.key(0), mean=(0.5, 0.4, 0.3), stage_widths=(4, 6, 8), std=(1, 2, 3)
+        "resnet8",
+        num_classes=10,
+        key=jax.random.key(0),
+        mean=(0.5, 0.4, 0.3),
+        stage_widths=(4, 6, 8),
+        std=(0.1, 0.2, 0.3),
     )
 
 

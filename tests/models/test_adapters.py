@@ -444,6 +444,95 @@ def test_a_linen_module_may_make_one_of_other_widths():
     assert pruning.compact(masked, masks).params["conv"]["kernel"].shape == (3, 3, 3, 4)
 
 
+class Declaring(nnx.Module):
+    """Two convolutions whose outputs are concatenated, a norm, and what is said of them."""
+
+    def __init__(self, groups, norm, width=8):
+        rngs = nnx.Rngs(0)
+        self.groups, self.kind, self.width = groups, norm, width
+        self.c1, self.c2 = nnx.Conv(3, width, (3, 3), rngs=rngs), nnx.Conv(width, 8, (3, 3), rngs=rngs)
+        self.norm = norm(width, rngs)
+        self.head = nnx.Linear(width + 8, 5, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.norm(self.c1(x)))
+        return self.head(jnp.concatenate([x, nnx.relu(self.c2(x))], axis=-1).mean((1, 2)))
+
+    def channel_groups(self):
+        return self.groups
+
+    def with_widths(self, widths):
+        return Declaring(self.groups, self.kind, widths.get("a", self.width))
+
+
+def group_norm(width, rngs):
+    return nnx.GroupNorm(width, num_groups=2, rngs=rngs)
+
+
+def batch_norm(width, rngs):
+    return nnx.BatchNorm(width, rngs=rngs)
+
+
+@pytest.mark.parametrize(
+    ("groups", "norm", "message"),
+    [
+        ([("a", 8, ("c1",), ("norm",), ("c2", "head"))], batch_norm, "head/kernel has 16 inputs, the group 8; a group"),
+        ([("b", 8, ("c2",), (), ("head",))], batch_norm, "head/kernel has 16 inputs, the group 8; a group"),
+        ([("a", 8, ("c1",), ("norm",), ("c2",))], group_norm, "norm keeps no running mean, and a norm that measures"),
+        ([("a", 8, ("c1",), (), ("c2",)), ("b", 8, ("c1",), (), ())], batch_norm, "outputs of c1/kernel belong to 'a'"),
+        ([("a", 4, ("c1",), (), ())], batch_norm, "c1/kernel has 8 outputs, the group 4"),
+        ([("a", 8, ("c7",), (), ())], batch_norm, "c7/kernel is no parameter; correct channel_groups"),
+    ],
+)
+def test_groups_that_the_parameters_are_not_like_are_refused(groups, norm, message):
+    groups = tuple(
+        ChannelGroup(name, width, producers, norms, tuple(map(Consumer, readers)))
+        for name, width, producers, norms, readers in groups
+    )
+    net = from_nnx(lambda: Declaring(groups, norm))
+    with pytest.raises(ValueError, match=f"of Declaring cannot be pruned as it is declared: .*{message}"):
+        pruning.prune(net, method="filter_l1", sparsity=0.5)
+
+
+class Silent(LinenWidths):
+    """Its norm has no parameters that a declaration could name."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.LayerNorm(use_scale=False, use_bias=False)(nn.Conv(self.width, (3, 3), name="conv")(x))
+        return nn.Dense(5, name="head")(x.mean((1, 2)))
+
+    def with_widths(self, widths):
+        return Silent(width=widths["c"])
+
+
+def test_compact_refuses_other_logits_that_no_shape_shows():
+    masked, masks = pruning.prune(from_linen(Silent()), method="filter_l1", sparsity=0.5)
+    with pytest.raises(
+        ValueError, match="without its masked channels Silent gives other logits .* a norm that measures"
+    ):
+        pruning.compact(masked, masks)
+
+
+def test_the_second_call_traces_nothing_and_so_does_a_network_made_again():
+    traces = []
+
+    def call(module, images, train):
+        traces.append(train)
+        return module(images)
+
+    for make in (
+        lambda: from_nnx(lambda: NnxSettings([2]), call=call),
+        lambda: from_linen(LinenSettings([2]), call=call),
+    ):
+        net = make()
+        net.logits(PIXELS)
+        traces.clear()
+        net.logits(PIXELS)
+        make().logits(PIXELS)
+        assert not traces
+
+
 def test_an_ordinary_network_is_made_without_a_word():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
