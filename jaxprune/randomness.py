@@ -18,14 +18,28 @@ _RAW_KEY_WORDS = (2, 4)
 
 
 @contextlib.contextmanager
-def default_settings() -> Iterator[None]:
-    """Lets the block draw and compute as JAX does by default, whatever the user has set.
+def settings(*, partitionable: bool, generator: str, is_x64: bool) -> Iterator[None]:
+    """Lets the block run under these settings of JAX."""
+    with jax.threefry_partitionable(partitionable), jax.default_prng_impl(generator), jax.enable_x64(is_x64):
+        yield
+
+
+def default_settings() -> contextlib.AbstractContextManager:
+    """Lets the block, or the decorated function, draw and compute as JAX does by default, whatever the user has set.
 
     `jax_threefry_partitionable` and `jax_default_prng_impl` choose other random numbers; `jax_enable_x64` draws, and
     computes, in 64 bits where no type is stated.
     """
-    with jax.threefry_partitionable(True), jax.default_prng_impl(THREEFRY), jax.enable_x64(False):
-        yield
+    return settings(partitionable=True, generator=THREEFRY, is_x64=False)
+
+
+def settings_here() -> dict[str, Any]:
+    """Returns the arguments of `settings` that hold in this thread, for another one that goes on with its work."""
+    return {
+        "partitionable": jax.config.jax_threefry_partitionable,
+        "generator": jax.config.jax_default_prng_impl,
+        "is_x64": jax.config.jax_enable_x64,
+    }
 
 
 def threefry_key(key: Any) -> Key[Array, ""]:

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxprune import randomness
+
 # More forward passes at once only need more memory.
 _MOST_STREAMS = 8
 
@@ -42,10 +44,10 @@ class Streams:
             self.compiled.add(program)
             result = function(*args, **options)
             return lambda: result
-        is_x64 = jax.config.jax_enable_x64  # of this thread, which compiled the program
+        here = randomness.settings_here()  # under others the program would be another one
 
         def run() -> Any:
-            with jax.enable_x64(is_x64):
+            with randomness.settings(**here):
                 return jax.block_until_ready(function(*args, **options))
 
         return self.pool.submit(run).result

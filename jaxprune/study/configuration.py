@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
+from typing import Any
 
 from jaxprune import corruptions, evaluation, models, names, pruning, training
 
@@ -190,27 +192,24 @@ def config_dict(config: StudyConfig) -> dict:
 
 def config_hash(config: StudyConfig) -> str:
     """Returns twelve hexadecimal digits that change with whatever may change the rows, file locations excepted."""
-    content = json.dumps(_hashed(config_dict(config)), sort_keys=True)
+
+    def hashed(field, value):
+        return _FORMER_NAMES.get(field, field), value is not None if field in _LOCATIONS else value
+
+    content = json.dumps(_map_fields(config_dict(config), hashed), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def with_present_names(content):
     """Returns a configuration, as JSON of any release holds it, with the names that its fields have now."""
-    if isinstance(content, list):
-        return [with_present_names(item) for item in content]
-    if not isinstance(content, dict):
-        return content
     present = {former: name for name, former in _FORMER_NAMES.items()}
-    return {present.get(field, field): with_present_names(value) for field, value in content.items()}
+    return _map_fields(content, lambda field, value: (present.get(field, field), value))
 
 
-def _hashed(content):
-    """Returns a configuration as it is hashed: without locations, with the names of the first release."""
+def _map_fields(content, change: Callable[[str, Any], tuple[str, Any]]):
+    """Returns JSON with `change(field, value)` in place of every field and value of its dictionaries."""
     if isinstance(content, list):
-        return [_hashed(item) for item in content]
+        return [_map_fields(item, change) for item in content]
     if not isinstance(content, dict):
         return content
-    return {
-        _FORMER_NAMES.get(field, field): value is not None if field in _LOCATIONS else _hashed(value)
-        for field, value in content.items()
-    }
+    return dict(change(field, _map_fields(value, change)) for field, value in content.items())
