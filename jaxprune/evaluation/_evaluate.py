@@ -96,16 +96,7 @@ def evaluate(
         keep = KeepExamples(keep)
     precision = models.renamed(precision, compute_dtype)
     check_options(batch_size, model_axis, non_finite)
-    if key is None and any(each.is_generated for each in planned):
-        raise ValueError("key is missing; pass jax.random.key(seed), which the corruptions' random numbers follow from")
-    check_classifiers(classifiers)
-    check_images(classifiers, dataset)
-    if non_finite == "refuse":
-        for label, classifier in classifiers.items():
-            models.check_finite(classifier, f"classifier {label!r}")
-    for each in planned:
-        if each.labels is not None and isinstance(dataset, Dataset):
-            check_labels_agree(each, each.labels(), dataset.labels, dataset.name)
+    _check(classifiers, dataset, planned, key, non_finite)
     if keep is not None:
         check_examples_paths(keep.folder, classifiers, [(each.name, each.severity) for each in planned])
     classifiers = {label: models.in_precision(classifier, precision) for label, classifier in classifiers.items()}
@@ -131,6 +122,20 @@ def evaluate(
         rows = _measured(run, classifiers, planned, model_axis, precisions, on_test_set)
     _name_the_diverged(rows, classifiers)
     return rows
+
+
+def _check(classifiers: Mapping[str, models.Classifier], dataset, planned, key, non_finite: str) -> None:
+    """Raises a ValueError if the networks, the images and the test sets do not belong together."""
+    if key is None and any(each.is_generated for each in planned):
+        raise ValueError("key is missing; pass jax.random.key(seed), which the corruptions' random numbers follow from")
+    check_classifiers(classifiers)
+    check_images(classifiers, dataset)
+    if non_finite == "refuse":
+        for label, classifier in classifiers.items():
+            models.check_finite(classifier, f"classifier {label!r}")
+    for each in planned:
+        if each.labels is not None and isinstance(dataset, Dataset):
+            check_labels_agree(each, each.labels(), dataset.labels, dataset.name)
 
 
 def _precisions(classifiers: Mapping[str, models.Classifier], dataset, *, asked: str | None) -> dict[str, str]:

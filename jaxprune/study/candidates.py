@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 
 from jaxprune import checkpoints, metrics, models, pruning, training
 from jaxprune.data import Dataset
@@ -69,10 +68,7 @@ def initial(model: ModelConfig, train: Dataset, seed: int) -> models.Classifier:
     }
     if model.checkpoint is None:
         return models.create(key=key_of(seed, "init"), initial_scale=model.initial_scale, **known)
-    is_folder, is_safetensors = epath.Path(model.checkpoint).is_dir(), model.checkpoint.endswith(".safetensors")
-    if not is_folder and not is_safetensors:
-        return models.from_torch(model.checkpoint, **known)
-    found = (checkpoints.load if is_folder else checkpoints.load_safetensors)(model.checkpoint).classifier
+    found = checkpoints.load(model.checkpoint, known.pop("name"), **known).classifier
     if (found.name, found.num_classes) != (model.name, train.num_classes):
         raise ValueError(
             f"{model.checkpoint} holds a {found.name} of {found.num_classes} classes; the configuration says "

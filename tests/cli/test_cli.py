@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 
 from jaxprune import checkpoints, cli, data, models
+from jaxprune.cli.configurations import load_configuration
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -227,16 +228,16 @@ def test_prune_refuses_what_it_cannot_do(saved, tmp_path, options, message, caps
 def test_shipped_configurations_are_found_by_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("digits", "digits.py", "configs/digits.py"):
-        assert cli._load_config(name).name == "digits"
+        assert load_configuration(name).name == "digits"
     (tmp_path / "digits.py").write_text(
         "from jaxprune.study import StudyConfig as C\nget_config = lambda: C(name='own')\n"
     )
-    assert cli._load_config("digits.py").name == "own"
+    assert load_configuration("digits.py").name == "own"
     for name in ("digit", "elsewhere/digits.py"):
         with pytest.raises(
             FileNotFoundError, match=f"no configuration file at {name}; .* cifar10_pretrained, digits, "
         ):
-            cli._load_config(name)
+            load_configuration(name)
 
 
 def test_help_lists_the_commands_and_a_studys_fields(capsys):

@@ -9,7 +9,8 @@ import tomllib
 import jax
 import pytest
 
-from jaxprune import cli, doctor
+from jaxprune import cli
+from jaxprune.cli import installation
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -19,11 +20,11 @@ def surroundings(monkeypatch, tmp_path):
     """A wide terminal, no prepared data, no accelerator, whatever the machine has."""
     monkeypatch.setenv("COLUMNS", "240")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
-    monkeypatch.setattr(doctor, "_SIGNS", {"gpu": ((str(tmp_path / "nvidia0"),), ("HAS_GPU",))})
+    monkeypatch.setattr(installation, "_SIGNS", {"gpu": ((str(tmp_path / "nvidia0"),), ("HAS_GPU",))})
 
 
 def findings(**options):
-    found = doctor.examine(**options)
+    found = installation.examine(**options)
     assert len({finding.subject for finding in found}) == len(found)
     return {finding.subject: finding for finding in found}
 
@@ -102,14 +103,14 @@ def test_missing_and_old_packages_are_wrong(monkeypatch):
 
 def test_every_extra_is_looked_at():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(doctor._WHAT_FOR) == set(extras)
+    assert set(installation._WHAT_FOR) == set(extras)
 
 
 def test_the_compilation_cache_is_measured(monkeypatch, tmp_path):
     (tmp_path / "program").write_bytes(bytes(2**20))
-    monkeypatch.setattr(doctor, "_cache_folder", lambda: str(tmp_path))
+    monkeypatch.setattr(installation, "_cache_folder", lambda: str(tmp_path))
     assert findings()["compilation cache"].found == f"{tmp_path}: 1 files, 1.0 MiB"
-    monkeypatch.setattr(doctor, "_cache_folder", lambda: None)
+    monkeypatch.setattr(installation, "_cache_folder", lambda: None)
     assert "none" in findings()["compilation cache"].found
 
 

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from jaxprune import __version__, checkpoints, cli, data, evaluation, models
+from jaxprune.cli.evaluate import checkpoint_names, print_rows
 from jaxprune.corruptions import CORRUPTIONS
 from jaxprune.evaluation import corrupted_sets
 
@@ -142,7 +143,7 @@ def test_the_table_stays_whole_in_a_narrow_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     metrics = ("accuracy", "negative_log_likelihood", "brier_score", "ece_equal_width_10", "ece_equal_mass_15")
     values = {metric: 0.01 + index / 10 for index, metric in enumerate(metrics)}
-    cli._print_rows([{"corruption": name, "severity": 5} | values for name in CORRUPTIONS], "title")
+    print_rows([{"corruption": name, "severity": 5} | values for name in CORRUPTIONS], "title")
     lines = [line.strip("│").split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     shown = ["5", *(f"{value:.5f}" for value in values.values())]
     assert [[cell.strip() for cell in line] for line in lines] == [[name, *shown] for name in CORRUPTIONS]
@@ -180,7 +181,7 @@ def test_checkpoints_have_names_that_tell_them_apart(tmp_path):
     (tmp_path / "lr0.1").mkdir()
 
     def names(*paths):
-        return cli._checkpoint_names(tuple(str(tmp_path / path) for path in paths))
+        return checkpoint_names(tuple(str(tmp_path / path) for path in paths))
 
     assert names("a/net.pt", "b/other.pt", "lr0.1") == ["net", "other", "lr0.1"]
     assert names("a/net.pt", "a/net.safetensors") == ["net.pt", "net.safetensors"]

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -142,15 +144,16 @@ def test_channels_are_not_taken_out_from_under_masks_of_single_weights(here, cap
 
 
 def test_another_process_that_writes_to_out_meanwhile_keeps_it(here, net, capsys, monkeypatch):
-    from jaxprune import files
 
     def write_first(name, path):
         if name == "before rename" and path == here / "new":
             monkeypatch.undo()
             checkpoints.save(here / "new", net, metadata={"whose": "the other's"})
 
+    from jaxprune.files import disk
+
     monkeypatch.chdir(here)
-    monkeypatch.setattr(files, "_moment", write_first)
+    monkeypatch.setattr(disk, "moment", write_first)
     assert cli.main(["prune", str(here / "net"), "--sparsity", "0.5", "--out", str(here / "new")]) == 2
     assert "exists already; another process may have written it" in capsys.readouterr().err
     assert checkpoints.load(here / "new").metadata == {"whose": "the other's"}
@@ -187,6 +190,7 @@ def test_a_full_disk_in_training_is_one_line(here, net, capsys, monkeypatch):
     import optax
 
     from jaxprune import training
+    from jaxprune.cli import run
 
     images = np.zeros((8, 32, 32, 3), np.uint8)
     few = data.Dataset(images, np.arange(8, dtype=np.int32), tuple("abcdefghij"), name="few", split="train")
@@ -197,7 +201,7 @@ def test_a_full_disk_in_training_is_one_line(here, net, capsys, monkeypatch):
         training.fit(net, few, checkpoint_dir="training", **how)
 
     training.fit(net, few, **how)
-    monkeypatch.setitem(cli.COMMANDS, "run", fit)
+    monkeypatch.setattr(run, "main", fit)
     with failpoints.small_files(1_000):
         assert cli.main(["run"]) == 2
     told = capsys.readouterr().err
@@ -209,7 +213,7 @@ def test_a_full_disk_in_training_is_one_line(here, net, capsys, monkeypatch):
 
 @pytest.mark.parametrize("moment", ["before write", "before fsync", "before rename"])
 def test_sigterm_is_one_line_and_leaves_nothing_unfinished(here, moment, capsys, monkeypatch):
-    from jaxprune import files
+    from jaxprune.files import disk
 
     sent = []
 
@@ -218,7 +222,7 @@ def test_sigterm_is_one_line_and_leaves_nothing_unfinished(here, moment, capsys,
             sent.append(name)
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(files, "_moment", send)
+    monkeypatch.setattr(disk, "moment", send)
     before, handler = content(here), signal.getsignal(signal.SIGTERM)
     # What has a handler of its own is not ended by a fault of ours.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -232,9 +236,25 @@ def test_sigterm_is_one_line_and_leaves_nothing_unfinished(here, moment, capsys,
     assert content(here) == before
 
 
+@pytest.mark.slow
+def test_sigterm_ends_the_process_with_one_line(here):
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(failpoints.ROOT)!r})
+from jaxprune import checkpoints, cli
+checkpoints.save = lambda *args, **options: os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(cli.main(["prune", "net", "--sparsity", "0.5", "--out", "new"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=here, capture_output=True, text=True)
+    told = "jaxprune: terminated; finished parts are kept, the same command continues\n"
+    assert (done.returncode, done.stderr) == (143, told)
+
+
 def test_sigterm_in_a_callback_of_the_garbage_collector_ends_the_command_too(here, monkeypatch, capsys):
     import gc
     import time
+
+    from jaxprune.cli import doctor
 
     sent = []
 
@@ -252,7 +272,7 @@ def test_sigterm_in_a_callback_of_the_garbage_collector_ends_the_command_too(her
         finally:
             gc.callbacks.remove(callback)
 
-    monkeypatch.setitem(cli.COMMANDS, "doctor", collect)
+    monkeypatch.setattr(doctor, "main", collect)
     handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         assert cli.main(["doctor"]) == 143

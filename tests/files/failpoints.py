@@ -8,8 +8,6 @@ import subprocess
 import sys
 import textwrap
 
-from jaxprune import files
-
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
@@ -20,7 +18,9 @@ class Stopped(Exception):
 @contextlib.contextmanager
 def stop_at(number, how="exception"):
     """Stops the program at the `number`-th moment, by an exception or as SIGKILL does; yields the moments seen."""
-    seen, original = [], files._moment
+    from jaxprune.files import disk
+
+    seen, original = [], disk.moment
 
     def moment(name, path):
         seen.append((name, str(path)))
@@ -29,11 +29,11 @@ def stop_at(number, how="exception"):
                 os._exit(77)
             raise Stopped(name)
 
-    files._moment = moment
+    disk.moment = moment
     try:
         yield seen
     finally:
-        files._moment = original
+        disk.moment = original
 
 
 @contextlib.contextmanager

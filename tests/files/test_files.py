@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from jaxprune import files
+from jaxprune.files import disk
 from tests.files import failpoints
 
 
@@ -222,7 +223,7 @@ def test_files_have_the_permissions_of_other_new_files(tmp_path):
 def test_only_leftovers_of_dead_processes_are_deleted(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = files._temporary_name(tmp_path / "file").name.removeprefix(".file.").rpartition("-")[0].rpartition("-")[0]
+    host = disk.temporary_name(tmp_path / "file").name.removeprefix(".file.").rpartition("-")[0].rpartition("-")[0]
     kept = [f".file.{host}-{os.getpid()}-00000000.tmp", f".file.elsewhere-{dead.pid}-00000000.tmp", ".file.notes.tmp"]
     for name in [*kept, f".file.{host}-{dead.pid}-00000000.tmp"]:
         (tmp_path / name).write_text("")
@@ -244,9 +245,10 @@ def test_a_lock_is_held_by_one_process_and_freed_when_it_dies(tmp_path):
         tmp_path / "held",
         f"""
 from jaxprune import files
+from jaxprune.files import disk
 lock = files.lock({str(tmp_path)!r}, "part", wait=False)
 assert lock.__enter__()
-files._moment("before write", None)
+disk.moment("before write", None)
 """,
         1,
     ):

@@ -1,7 +1,9 @@
 """The rooms import only what ARCHITECTURE allows, and importing the package is light."""
 
 import ast
+import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -16,7 +18,6 @@ ALLOWED = {
     "models": set(),
     "data": set(),
     "devices": set(),
-    "doctor": set(),
     "checkpoints": {"models", "pruning"},
     "training": {"pruning", "data", "models", "devices", "checkpoints"},
     "evaluation": {"models", "corruptions", "metrics", "devices", "data"},
@@ -102,3 +103,37 @@ def test_what_has_an_underscore_stays_in_its_room():
                 if private and parts[1] != room:
                     wrong.append(f"{path}:{node.lineno}: {room} imports {', '.join(private)} of {parts[1]}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_picture_of_the_rooms_shows_their_imports():
+    drawing = importlib.util.spec_from_file_location("draw_rooms", PACKAGE.parent / "docs" / "draw_rooms.py")
+    rooms = importlib.util.module_from_spec(drawing)
+    drawing.loader.exec_module(rooms)
+    picture = rooms.PICTURE.read_text()
+    drawn = set(re.findall(r'id="([a-z]+)_imports_([a-z]+)"', picture))
+    assert drawn == rooms.arrows(), "run python docs/draw_rooms.py"
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    assert set(re.findall(r"^\| `([a-z]+)` \|", page, flags=re.M)) == set(rooms.imports())
+
+
+def test_no_files_import_in_a_circle():
+    files = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    # What is imported inside of a function is imported later, and closes no circle.
+    imported = {name: set(modules_imported_by(path)) & modules.keys() for name, path in modules.items()}
+    # A package is loaded before its files, and may import them.
+    below = {name: {each for each in of if not name.startswith(f"{each}.")} for name, of in imported.items()}
+    done = []
+    while len(done) < len(below):
+        free = [name for name, of in below.items() if name not in done and of <= {*done, name}]
+        assert free, f"a circle among {', '.join(sorted(below.keys() - set(done)))}"
+        done += free
+
+
+def modules_imported_by(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "jaxprune"
 DIST_INFO = f"jaxprune-{jaxprune.__version__}.dist-info"
 IN_SDIST = (
-    "jaxprune/cli.py",
+    "jaxprune/cli/__init__.py",
     "configs/digits.py",
     "tests/project/test_packaging.py",
     "conftest.py",
@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = {name for name in wheel.namelist() if not name.startswith(f"{DIST_INFO}/")}
     configs = {f"jaxprune/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     assert names == files_of_the_package() | configs
-    assert {"jaxprune/py.typed", "jaxprune/cli.py"} <= names
+    assert {"jaxprune/py.typed", "jaxprune/cli/__init__.py"} <= names
 
 
 @pytest.mark.slow
@@ -88,10 +88,13 @@ def test_the_wheel_says_what_it_is(wheel):
 @pytest.mark.slow
 def test_the_wheel_runs_where_the_repository_is_not(wheel, tmp_path):
     wheel.extractall(tmp_path)
-    code = "import jaxprune.report.page, jaxprune.cli as c; print(c.__file__, c._load_config('configs/digits.py').name)"
+    code = (
+        "import jaxprune.report.page; from jaxprune.cli import configurations as c; "
+        "print(c.__file__, c.load_configuration('configs/digits.py').name)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(tmp_path / "jaxprune" / "cli.py"), "digits"]
+    assert done.stdout.split() == [str(tmp_path / "jaxprune" / "cli" / "configurations.py"), "digits"]
 
 
 @pytest.mark.slow

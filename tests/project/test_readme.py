@@ -135,9 +135,10 @@ PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_command_line_understands_the_commands_of_a_page(page, monkeypatch):
-    from jaxprune import cli, doctor
+    from jaxprune import cli
+    from jaxprune.cli import installation, options
 
-    parse = cli._parse
+    parse = options.parse
 
     def only_parse(*arguments, **defaults):
         parse(*arguments, **defaults)
@@ -146,11 +147,11 @@ def test_the_command_line_understands_the_commands_of_a_page(page, monkeypatch):
     def accept(**options):
         raise Accepted
 
-    monkeypatch.setattr(cli, "_parse", only_parse)
-    monkeypatch.setattr(doctor, "examine", accept)
+    monkeypatch.setattr(options, "parse", only_parse)
+    monkeypatch.setattr(installation, "examine", accept)
     for command, *arguments in commands_of(page):
         with pytest.raises(Accepted):
-            cli.COMMANDS[command](arguments)
+            cli.command(command)(arguments)
 
 
 def test_the_readme_shows_every_command():

@@ -14,6 +14,7 @@ import pytest
 from etils import epath
 
 from jaxprune import checkpoints, cli, corruptions, data, evaluation, study
+from jaxprune.cli.configurations import load_configuration
 from jaxprune.study import ArmConfig, DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig, provenance
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -312,7 +313,7 @@ def test_a_missing_checkpoint_is_refused_before_anything_is_written(tmp_path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.stem)
 def test_the_configurations_can_be_loaded_and_are_possible(path):
-    config = cli._load_config(str(path))
+    config = load_configuration(str(path))
     assert config.name == path.stem
     checkpoint_files = [arm.model.checkpoint for arm in config.all_arms() if arm.model.checkpoint is not None]
     if all(pathlib.Path(file).exists() for file in checkpoint_files):
