@@ -1,7 +1,7 @@
 """A small study's rows without its trainings: parts of a run folder for tests that look at files only."""
 
 from jaxprune import study
-from jaxprune.study import DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig, parts
+from jaxprune.study import DataConfig, EvaluationConfig, ModelConfig, StudyConfig, TrainConfig, parts, planning
 
 UNTRAINED = TrainConfig(epochs=0, batch_size=32, augment="none")
 CONFIG = StudyConfig(
@@ -17,7 +17,7 @@ CONFIG = StudyConfig(
     controls=False,
     evaluation=EvaluationConfig(corruptions=("contrast",), severities=(1, 5), batch_size=20, keep_examples=False),
 )
-PLAN = study.make_plan(CONFIG)
+PLAN = planning.list_plan(CONFIG)  # without the checks, which start a device
 NETWORKS = (("dense", 0.0, "dense"), ("weight", 0.5, "pruned"))
 SEVERITIES = {"clean": (0,), "contrast": (1, 5)}
 NUM_PARAMETERS, N = 4321, 20
