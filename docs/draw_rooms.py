@@ -77,7 +77,7 @@ def draw() -> None:
             *zip(places[start], places[end], strict=True), color=_LINE, lw=1, gid=f"{start}_imports_{end}", zorder=0
         )
     axes.set(xlim=(0, widest), ylim=(-0.7, len(rows) + 0.5))
-    axes.text(widest / 2, -0.55, "every room may import these two", ha="center", color=_INK, fontsize=9)
+    axes.text(widest / 2, -0.55, "every room may import these", ha="center", color=_INK, fontsize=9)
     axes.axis("off")
     figure.savefig(PICTURE, bbox_inches="tight", metadata={"Date": None})
 
