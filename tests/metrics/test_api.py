@@ -3,7 +3,6 @@
 import inspect
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -56,15 +55,6 @@ def test_the_exports_are_what_the_package_offers():
     assert dir(metrics) == metrics.__all__
     assert len(metrics.__all__) == len(set(metrics.__all__))
     assert all(hasattr(metrics, name) for name in metrics.__all__)
-
-
-@pytest.mark.slow
-def test_the_report_compiles_in_seconds():
-    outputs, labels = np.zeros((10_000, 10), np.float32), np.zeros(10_000, np.int32)
-    start = time.process_time()
-    metrics.calibration_report.lower(outputs, labels, from_logits=True).compile()
-    # Five seconds on two cores are promised; processor time counts both, and is fair on a busy machine.
-    assert time.process_time() - start < 10
 
 
 def test_the_report_agrees_with_the_oracles(oracles):
