@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxprune.files.paths import is_remote
+from jaxprune.files import paths
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
 _AT_CWD, _RENAME_NO_REPLACE, _RENAME_EXCHANGE = -100, 1, 2  # of Linux's fcntl.h and fs.h
@@ -25,7 +25,7 @@ def moment(name: str, path: epath.Path) -> None:
 def tidy(folder, target: str | None = None) -> None:
     """Deletes what dead processes of this host left unfinished in a folder: of one target, or of all by default."""
     folder = epath.Path(folder)
-    if is_remote(folder) or not folder.exists():
+    if paths.is_remote(folder) or not folder.exists():
         return
     for name in os.listdir(folder):
         found = _TEMPORARY.fullmatch(name)

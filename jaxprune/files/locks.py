@@ -7,7 +7,7 @@ from typing import TypeVar
 import filelock
 from etils import epath
 
-from jaxprune.files.paths import is_remote
+from jaxprune.files import paths
 
 LOCKS_FOLDER = ".locks"
 Item = TypeVar("Item")
@@ -21,7 +21,7 @@ def lock(folder, name: str, *, wait: bool) -> Iterator[bool]:
     Object stores have no locks: there every process gets True, and jobs that share a folder should be given shards.
     """
     folder = epath.Path(folder)
-    if is_remote(folder):
+    if paths.is_remote(folder):
         yield True
         return
     (folder / LOCKS_FOLDER).mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,7 @@ from typing import BinaryIO
 
 from etils import epath
 
-from jaxprune.files import disk
-from jaxprune.files.paths import is_remote
+from jaxprune.files import disk, paths
 
 _IN_MEMORY_BYTES = 2**26  # what goes to an object store is held on disk from this size
 
@@ -34,7 +33,7 @@ def writing(path, *, exclusive: bool = False) -> Iterator[BinaryIO]:
       OSError: the file could not be written, as on a full disk; what was at `path` is still there.
     """
     path = epath.Path(path)
-    if is_remote(path):
+    if paths.is_remote(path):
         if exclusive and path.exists():
             raise disk.taken(path)
         with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as buffer:
@@ -112,7 +111,7 @@ def _publish(temporary: epath.Path, path: epath.Path, *, replace: bool) -> None:
 def delete_folder(path) -> None:
     """Deletes a folder that jaxprune wrote, so that at no moment a part of it lies at `path`."""
     path = epath.Path(path)
-    if is_remote(path):
+    if paths.is_remote(path):
         path.rmtree()
         return
     temporary = disk.temporary_name(path)

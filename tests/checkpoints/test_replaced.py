@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxprune import checkpoints, files, models, pruning, training
+from jaxprune.files import paths
 from jaxprune.training import resume
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -149,7 +150,8 @@ def test_an_object_store_is_written_directly(net, masks, tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)  # objects need no folders
         write(path, content, **options)
 
-    monkeypatch.setattr(files, "is_remote", lambda path: True)
+    for module in (files, paths):
+        monkeypatch.setattr(module, "is_remote", lambda path: True)
     monkeypatch.setattr(files, "write", write_anywhere)
     for version in (1, 2):
         checkpoints.save(tmp_path / "it", net, masks=masks, metadata={"version": version})
