@@ -143,8 +143,8 @@ def test_the_schedules_follow_their_definition():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": -1}, "epochs=-1, batch_size=32; epochs must be >= 0"),
-        ({"batch_size": 0}, "batch_size must be >= 1|batch_size >= 1"),
+        ({"epochs": -1}, "epochs=-1; it must be a whole number, 0 or more"),
+        ({"batch_size": 0}, "batch_size=0; it must be a whole number, 1 or more"),
     ],
 )
 def test_bad_numbers_are_refused(net, train, change, message):
