@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxprune.report import bootstrap, outputs
-from jaxprune.report.outputs import NUM_BINS, Outputs
+from jaxprune.report import bootstrap
+from jaxprune.results import outputs
+from jaxprune.results.outputs import NUM_BINS, Outputs
 
 ACCURACY, ECE, LOG_LOSS, BRIER = "accuracy", "ece_equal_width_10", "negative_log_likelihood", "brier_score"
 MEASURES = (ACCURACY, ECE, LOG_LOSS, BRIER)

@@ -1,6 +1,6 @@
 """The figures of an arm: accuracy and calibration against sparsity, severity, confidence and size, and all others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -39,7 +39,8 @@ def plots(arm: ArmResults, prefix: str) -> list[Plot]:
             heat_maps.corruptions(arm, f"{prefix}-corruptions-accuracy", ACCURACY),
             heat_maps.corruptions(arm, f"{prefix}-corruptions-calibration", ECE),
         ]
-    out.append(_trade_off(arm, f"{prefix}-trade-off"))
+    if known_sizes([arm]):
+        out.append(_trade_off(arm, f"{prefix}-trade-off"))
     out += _reliability(arm, f"{prefix}-reliability")
     return [*out, *heat_maps.classes(arm, f"{prefix}-classes")]
 
@@ -218,6 +219,12 @@ class SizedNetwork(NamedTuple):
     is_dense: bool
 
 
+def known_sizes(arms: Iterable[ArmResults]) -> dict[str, str]:
+    """Returns those of `SIZES` that the rows of some arm state."""
+    arms = list(arms)
+    return {size: column for size, column in SIZES.items() if any(arm.rows[column].notna().any() for arm in arms)}
+
+
 def _trade_off(arm: ArmResults, name: str) -> Plot:
     """Returns the figure of one arm: a series per method, which the page can hide."""
     series = {formatting.method(method): (arm, method, "") for method in arm.methods}
@@ -244,7 +251,7 @@ def _trade_off_plot(
     arms = [arm for arm, _, _ in series.values()]
     kinds = ["clean", *(["corrupted"] if any(arm.corrupted() for arm in arms) else [])]
     panels, estimates = [], {noun: [] for noun in NOUNS.values()}
-    for size, column in SIZES.items():
+    for size, column in known_sizes(arms).items():
         for kind in kinds:
             for measure, noun in NOUNS.items():
                 networks = {}
@@ -281,7 +288,7 @@ def _networks(
             names.DENSE if variant.is_dense else f"{formatting.method(method)} {formatting.sparsity(variant.sparsity)}"
         )
         found = arm.level(variant, test_sets, measure)
-        if np.isfinite(found.value):
+        if np.isfinite(found.value) and np.isfinite(sizes[tuple(variant)]):
             out.append(SizedNetwork(f"{prefix}{name}", float(sizes[tuple(variant)]), found, variant.is_dense))
     return sorted(out, key=lambda each: each.size)
 

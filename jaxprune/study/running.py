@@ -22,7 +22,9 @@ from etils import epath
 
 from jaxprune import checkpoints, data, evaluation, files, models, training
 from jaxprune.devices import processes
-from jaxprune.report import outputs, schema
+from jaxprune.results import outputs, study_file
+from jaxprune.results import rows as row_file
+from jaxprune.results.versions import SCHEMA_VERSION
 from jaxprune.study import parts
 from jaxprune.study.candidates import (
     Candidate,
@@ -54,7 +56,6 @@ from jaxprune.study.images import write_images
 from jaxprune.study.parts import Unit
 from jaxprune.study.provenance import (
     TRAINING_FOLDER,
-    add_seconds,
     claim,
     device,
     refuse_another_study,
@@ -111,7 +112,7 @@ def run(
         claim(out, config, command)
     processes.barrier("the run folder")
     this_run.whole()
-    return out / parts.ROWS_FILE
+    return out / row_file.FILE
 
 
 def load_data(config: StudyConfig) -> tuple[data.Dataset, data.Dataset | None, data.Dataset]:
@@ -230,7 +231,7 @@ class _Run:
         start = time.monotonic()
         yield
         if processes.is_main_process():
-            add_seconds(self.out, part, time.monotonic() - start)
+            study_file.add_seconds(self.out, part, time.monotonic() - start)
 
     def _dense(self, unit: Unit, *, wait: bool) -> models.Classifier | None:
         """Returns the dense network as trained; None if another process is at it, and `wait` is false."""
@@ -366,7 +367,7 @@ class _Run:
         is_fine_tuned = stage in (STAGE_FINE_TUNED, STAGE_TEMPERATURE)
         temperature = candidate.classifier.temperature
         return {
-            "schema_version": schema.SCHEMA_VERSION,
+            "schema_version": SCHEMA_VERSION,
             "study": self.config.name,
             "config_hash": config_hash(self.config),
             "dataset": self.config.data.name,

@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from jaxprune import metrics
-from jaxprune.report import bootstrap, outputs
+from jaxprune.report import bootstrap
 from jaxprune.report.bootstrap import difference, interval_estimate, single
+from jaxprune.results import outputs
 from tests.report import simulation
 
 
