@@ -19,6 +19,7 @@ _ROOMS = (
     "models",
     "pruning",
     "report",
+    "results",
     "study",
     "training",
 )

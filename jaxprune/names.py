@@ -34,6 +34,10 @@ STAGES = {
     STAGE_SCRATCH: "trained from scratch",
     STAGE_TEMPERATURE: "fine-tuned, with a temperature",
 }
+# Of these stages the first that pruned networks were measured at is the one that figures and verdicts are about.
+MAIN_STAGES = (STAGE_FINE_TUNED, STAGE_RECALIBRATED, STAGE_PRUNED)
+# How a step reads that follows others, where that is not how it reads alone.
+_LATER_STEPS = {STAGE_TEMPERATURE: "with a temperature"}
 # Joins the steps of a stage that is made of several, such as "fine_tuned+temperature".
 STAGE_SEPARATOR = "+"
 
@@ -50,7 +54,27 @@ def stage_steps(stage: str) -> tuple[str, ...]:
 def stage_title(stage: str) -> str:
     """Returns a stage as people read it; a step without an entry in `STAGES` by its own name.
 
-    >>> stage_title("fine_tuned"), stage_title("recalibrated+ternary_weights")
-    ('after fine-tuning', 'with BatchNorm recalibrated, ternary weights')
+    >>> stage_title("fine_tuned"), stage_title("fine_tuned+temperature")
+    ('after fine-tuning', 'after fine-tuning, with a temperature')
     """
-    return ", ".join(STAGES.get(step, step.replace("_", " ")) for step in stage_steps(stage))
+    first, *later = stage_steps(stage)
+    titles = [STAGES.get(first, first), *(_LATER_STEPS.get(step) or STAGES.get(step, step) for step in later)]
+    return ", ".join(title.replace("_", " ") for title in titles)
+
+
+def check_stage(stage: str) -> None:
+    """Raises a ValueError unless a stage begins with a step of `STAGES`, and goes on with names, none of them twice."""
+    first, *later = stage_steps(stage)
+    is_fine = first in STAGES and all(step.isidentifier() and step != STAGE_DENSE for step in later)
+    if not is_fine or len({first, *later}) <= len(later):
+        raise ValueError(
+            f"stage is {stage!r}; it must be one of {', '.join(STAGES)}, or one of them and more steps joined by "
+            f"{STAGE_SEPARATOR!r} as in {STAGE_FINE_TUNED}{STAGE_SEPARATOR}{STAGE_TEMPERATURE}"
+        )
+
+
+# Columns of a row that several rooms name; `results.schema.FIELDS` says what each of them all means.
+ACCURACY, CALIBRATION_ERROR = "accuracy", "ece_equal_width_10"
+LOG_LOSS, BRIER_SCORE = "negative_log_likelihood", "brier_score"
+# What names one measurement; two rows that agree in all of it would be counted twice.
+IDENTITY = ("dataset", "arm", "method", "sparsity", "stage", "seed", "corruption", "severity")

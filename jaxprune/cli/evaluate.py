@@ -12,7 +12,7 @@ from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional
 
 from jaxprune import data, evaluation, files
-from jaxprune.cli import options
+from jaxprune.cli import evaluated, options
 from jaxprune.cli.options import DataOptions, TestSetOptions, TorchOptions
 from jaxprune.cli.progress import count_test_sets, progress_bar
 from jaxprune.corruptions import CORRUPTIONS
@@ -70,11 +70,12 @@ def _evaluate(parsed: Evaluate, out: epath.Path | None, command: str = "") -> tu
     selection, num_sets = parsed.test_sets.select(tuple(CORRUPTIONS), parsed.data.limit)
     dataset = parsed.data.load()
     paths = dict(zip(checkpoint_names(parsed.checkpoints), parsed.checkpoints, strict=True))
-    classifiers = {name: parsed.torch.open_for(path, dataset) for name, path in paths.items()}
+    known = {"num_classes": dataset.num_classes, "mean": dataset.mean, "std": dataset.std}
+    opened = {name: parsed.torch.open(path, **known) for name, path in paths.items()}
     record = {} if out is None else _record(parsed, dataset, paths, command)
     with contextlib.nullcontext() if out is None else folder.claimed(out, record), progress_bar() as show:
         rows = evaluation.evaluate(
-            classifiers,
+            {name: checkpoint.classifier for name, checkpoint in opened.items()},
             dataset,
             **selection,
             batch_size=parsed.batch_size,
@@ -85,6 +86,8 @@ def _evaluate(parsed: Evaluate, out: epath.Path | None, command: str = "") -> tu
     for name, path in paths.items():
         of_this = [row for row in rows if row["classifier"] == name]
         print_rows(of_this, f"{path} on {len(dataset)} {dataset.split} images of {dataset.name}")
+    if out is not None:
+        rows = evaluated.complete_rows(rows, opened, paths, record, image_size=dataset.image_shape[0])
     return record, rows
 
 

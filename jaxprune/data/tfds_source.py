@@ -11,9 +11,9 @@ from jaxprune.data.class_names import CIFAR10_CLASSES
 from jaxprune.data.dataset import CIFAR10_MEAN, CIFAR10_STD, Dataset
 from jaxprune.data.tfds_description import INFO_FILE, READABLE_FORMAT, OtherFormatError, describe, naming_damage
 from jaxprune.files.images import read_rgb
+from jaxprune.names import SEVERITIES
 
 CORRUPTED_SPLITS = ("test",)
-SEVERITIES = (1, 2, 3, 4, 5)
 # CIFAR-10-C's file stems -> the names of TFDS's configs, where they differ (its `cifar10_corrupted.py`).
 _TFDS_CORRUPTIONS = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}
 _IMAGE = "image"

@@ -13,8 +13,10 @@ from typing import Any
 from etils import epath
 
 from jaxprune import files
+from jaxprune.results import examples, study_file
+from jaxprune.results import rows as rows_file
 
-ROWS_FILE, RECORD_FILE, EXAMPLES_FOLDER = "rows.jsonl", "evaluation.json", "examples"
+ROWS_FILE, RECORD_FILE, EXAMPLES_FOLDER = rows_file.FILE, study_file.EVALUATION_FILE, examples.FOLDER
 FORMAT_VERSION = 1
 # What may differ between two calls of one command.
 _PASSING = ("created", "rows")

@@ -12,9 +12,7 @@ from jaxtyping import Array, Key
 
 from jaxprune import corruptions as corruption_room
 from jaxprune import data
-
-CLEAN = "clean"
-SEVERITIES = (1, 2, 3, 4, 5)
+from jaxprune.names import CLEAN, CLEAN_SEVERITY, SEVERITIES
 
 
 class PlannedSet(NamedTuple):
@@ -83,7 +81,7 @@ def plan_test_sets(
         )
     else:
         planned = [_own_set(item) for item in (corrupted.items() if isinstance(corrupted, Mapping) else corrupted)]
-    planned = [PlannedSet(CLEAN, 0)] * clean + planned
+    planned = [PlannedSet(CLEAN, CLEAN_SEVERITY)] * clean + planned
     if not planned:
         raise ValueError("no test set is selected; give a corruption and a severity, or clean=True")
     named = [(each.name, each.severity) for each in planned]

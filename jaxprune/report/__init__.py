@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxprune.report.writing import write
 
-__all__ = ["compare", "comparison_text", "wanted_images", "write"]
+__all__ = ["compare", "comparison_text", "write"]
 
 
 def compare(first: Any, second: Any, **options: Any) -> list:
@@ -20,10 +20,3 @@ def comparison_text(differences: Sequence[Any]) -> str:
     from jaxprune.report import comparing
 
     return comparing.comparison_text(differences)
-
-
-def wanted_images(run_dir: Any) -> dict[str, Any]:
-    """Returns which images a study should write into `images.npz` for the report to show; see `pictures`."""
-    from jaxprune.report import pictures
-
-    return pictures.wanted(run_dir)

@@ -6,10 +6,8 @@ from typing import Any
 import pandas as pd
 
 from jaxprune import names
-from jaxprune.report import schema
+from jaxprune.results import schema
 
-# Of these stages the first that was measured is the one that the figures and verdicts are about.
-MAIN_STAGES = (names.STAGE_FINE_TUNED, names.STAGE_RECALIBRATED, names.STAGE_PRUNED)
 CONTROLS = tuple(names.CONTROLS.values())
 
 ARM = ["dataset", "arm"]
@@ -27,7 +25,9 @@ _STAGE_RANKS = {stage: rank for rank, stage in enumerate(names.STAGES)}
 def results(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Returns all rows as one table, sorted by network and test set, so that the order of the file does not matter."""
     # A metric that is null in every row would otherwise be a column of objects.
-    table = pd.DataFrame(rows).astype(dict.fromkeys(schema.METRICS, float))
+    table = pd.DataFrame(rows)
+    unknown = [name for name in schema.SIZES if table[name].isna().any()]
+    table = table.astype(dict.fromkeys((*schema.METRICS, *unknown), float))
     return in_order(table, [*NETWORK, *TEST_SET])
 
 
@@ -150,7 +150,7 @@ def stages(table: pd.DataFrame) -> list[str]:
 def main_stage(table: pd.DataFrame) -> str:
     """Returns the stage that the figures and verdicts are about: after fine-tuning, where that was measured."""
     measured = stages(table)
-    return next((stage for stage in MAIN_STAGES if stage in measured), measured[0])
+    return next((stage for stage in names.MAIN_STAGES if stage in measured), measured[0])
 
 
 def baseline(table: pd.DataFrame, stage: str) -> pd.DataFrame:

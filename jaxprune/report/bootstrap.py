@@ -24,6 +24,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+from jaxprune import metrics
+from jaxprune.results.outputs import NUM_BINS, Outputs
+
 LEVEL = 0.95
 SIGNIFICANCE = 1 - LEVEL
 NUM_RESAMPLES = 1000
@@ -108,6 +111,12 @@ def group_sums(
     where = resamples.group if column is None else resamples.group * num_columns + column
     sums = np.bincount(where, weights=values, minlength=resamples.num_groups * num_columns)
     return sums.reshape(resamples.num_groups, num_columns)
+
+
+def gap_sums(resamples: Resamples, found: Outputs) -> np.ndarray:
+    """Returns the sums of correctness minus confidence by group and by equal-width bin of the confidence."""
+    bins = metrics.equal_width_bins(found.confidence.astype(np.float32), num_bins=NUM_BINS)
+    return group_sums(resamples, found.gaps, bins, NUM_BINS)
 
 
 def resampled_means(resamples: Resamples, sums: np.ndarray) -> np.ndarray:

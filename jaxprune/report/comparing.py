@@ -8,8 +8,9 @@ import numpy as np
 from etils import epath
 
 from jaxprune import metrics
-from jaxprune.report import bootstrap, outputs
-from jaxprune.report.outputs import NUM_BINS, Outputs
+from jaxprune.report import bootstrap
+from jaxprune.results import outputs
+from jaxprune.results.outputs import Outputs
 
 ACCURACY, ECE, LOG_LOSS, BRIER = "accuracy", "ece_equal_width_10", "negative_log_likelihood", "brier_score"
 MEASURES = (ACCURACY, ECE, LOG_LOSS, BRIER)
@@ -129,7 +130,7 @@ def _measured(
     values, resampled = [], []
     for found in pair:
         if measure == ECE:
-            sums = bootstrap.group_sums(resamples, found.gaps, found.bins, NUM_BINS)
+            sums = bootstrap.gap_sums(resamples, found)
         else:
             examples = found.correct if measure == ACCURACY else getattr(found, measure)
             sums = bootstrap.group_sums(resamples, np.asarray(examples, np.float64))

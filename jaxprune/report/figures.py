@@ -1,6 +1,6 @@
 """The figures of an arm: accuracy and calibration against sparsity, severity, confidence and size, and all others."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -205,8 +205,16 @@ class SizedNetwork(NamedTuple):
     is_dense: bool
 
 
+def known_sizes(arms: Iterable[ArmResults]) -> dict[str, str]:
+    """Returns those of `SIZES` that the rows of some arm state."""
+    arms = list(arms)
+    return {size: column for size, column in SIZES.items() if any(arm.rows[column].notna().any() for arm in arms)}
+
+
 def _trade_off(arm: ArmResults, name: str) -> list[Plot]:
-    """Returns the figure of one arm: a series per method, which the page can hide."""
+    """Returns the figure of one arm: a series per method, which the page can hide; none where no size is known."""
+    if not known_sizes([arm]):
+        return []
     series = {formatting.method(method): (arm, method, "") for method in arm.methods}
     caption = formatting.measured_on(arm.rows)
     return [_trade_off_plot(name, "Trade-off against size", series, caption, has_methods=True)]
@@ -231,7 +239,7 @@ def _trade_off_plot(
     arms = [arm for arm, _, _ in series.values()]
     kinds = ["clean", *(["corrupted"] if any(arm.corrupted() for arm in arms) else [])]
     panels, estimates = [], {noun: [] for noun in NOUNS.values()}
-    for size, column in SIZES.items():
+    for size, column in known_sizes(arms).items():
         for kind in kinds:
             for measure, noun in NOUNS.items():
                 networks = {}
@@ -268,7 +276,7 @@ def _networks(
             names.DENSE if variant.is_dense else f"{formatting.method(method)} {formatting.sparsity(variant.sparsity)}"
         )
         found = arm.level(variant, test_sets, measure)
-        if np.isfinite(found.value):
+        if np.isfinite(found.value) and np.isfinite(sizes[tuple(variant)]):
             out.append(SizedNetwork(f"{prefix}{name}", float(sizes[tuple(variant)]), found, variant.is_dense))
     return sorted(out, key=lambda each: each.size)
 

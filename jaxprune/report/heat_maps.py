@@ -9,10 +9,11 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 
 from jaxprune import names
-from jaxprune.report import aggregates, drawing, formatting, measurements, pictures
+from jaxprune.report import aggregates, drawing, formatting, measurements
 from jaxprune.report.drawing import TO_PERCENT, Panel, Plot
 from jaxprune.report.formatting import POINTS
 from jaxprune.report.measurements import ACCURACY, ECE, ArmResults, ClassChange
+from jaxprune.results import images
 
 ROW_INCHES, FRAME_INCHES = 0.27, 0.85
 CELL_POINTS = 8
@@ -64,8 +65,8 @@ def classes(arm: ArmResults, name: str) -> list[Plot]:
     changes = measurements.class_changes(arm)
     if not changes:
         return []
-    class_names = pictures.read(arm.run_dir).class_names
-    titles = {each.label: pictures.class_name(each.label, class_names) for each in changes}
+    class_names = images.read(arm.run_dir).class_names
+    titles = {each.label: images.class_name(each.label, class_names) for each in changes}
     limit = max(*(abs(TO_PERCENT * each.estimate.value) for each in changes), 1.0)
     colour_map, panels = (drawing.diverging(), colors.Normalize(-limit, limit)), []
     for method, variants in arm.pruned().items():

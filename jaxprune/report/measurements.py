@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from jaxprune import metrics, names
-from jaxprune.report import aggregates, bootstrap, outputs
+from jaxprune.report import aggregates, bootstrap
 from jaxprune.report.bootstrap import IntervalEstimate, Statistic
+from jaxprune.results import outputs
 
 ACCURACY, ECE = "accuracy", "ece_equal_width_10"
 MEASURES = (ACCURACY, ECE)
@@ -79,6 +80,8 @@ class ArmResults:
         self.clean_outputs: dict[tuple[Variant, int], outputs.Outputs] = {}
         self._resamples: bootstrap.Resamples | None = None
         self._labels: np.ndarray | None = None
+        keys = [*Variant._fields, "seed", *aggregates.TEST_SET]
+        self._rows_by_key = {tuple(row[key] for key in keys): row for row in rows.to_dict("records")}
         needed = (names.STAGE_DENSE, names.STAGE_FINE_TUNED, names.STAGE_TEMPERATURE, self.stage)
         for test_set, group in rows.groupby(aggregates.TEST_SET, sort=False):
             records = group.to_dict("records")
@@ -206,9 +209,8 @@ class ArmResults:
 
     def outputs_of(self, variant: Variant, seed: int, test_set: TestSet) -> outputs.Outputs | None:
         """Returns the outputs of one network on one test set, read again; None where they were not kept."""
-        corruption, severity = test_set
-        keys = {"arm": self.name, "seed": seed, "corruption": corruption, "severity": severity}
-        path = outputs.path_of(self.run_dir, variant._asdict() | keys) if self.run_dir is not None else None
+        row = self._rows_by_key.get((*variant, seed, *test_set))
+        path = None if row is None or self.run_dir is None else outputs.path_of(self.run_dir, row)
         return outputs.read(path) if path is not None and path.exists() else None
 
     def _measured(self, quantity: Quantity, seed: int) -> list[Measurement | None]:
@@ -239,7 +241,7 @@ class ArmResults:
             return [None] * len(found)
         # One product for all networks: their sums lie side by side in its columns.
         sums = [bootstrap.group_sums(self._resamples, each.correct) for each in kept]
-        sums += [bootstrap.group_sums(self._resamples, each.gaps, each.bins, outputs.NUM_BINS) for each in kept]
+        sums += [bootstrap.gap_sums(self._resamples, each) for each in kept]
         means = bootstrap.resampled_means(self._resamples, np.concatenate(sums, axis=1))
         gaps = means[:, len(kept) :].reshape(len(means), len(kept), outputs.NUM_BINS)
         measured = zip(means[:, : len(kept)].T, np.abs(gaps).sum(axis=-1).T, strict=True)

@@ -24,9 +24,10 @@ from jaxprune.report import (
 )
 from jaxprune.report.drawing import Plot
 from jaxprune.report.measurements import ArmResults, Exemplars
-from jaxprune.report.rows import Row
 from jaxprune.report.tables import Table
 from jaxprune.report.verdicts import Verdict
+from jaxprune.results import images
+from jaxprune.results.rows import Row
 
 TEMPLATE = "report.html.jinja"
 VERDICT_COLUMNS = (
@@ -95,7 +96,8 @@ def gather(runs: Sequence[Run]) -> Report:
         shared = [tables.configurations(dict(zip(run_names, (run.study for run in runs), strict=True)))]
         shared += _side_by_side(dict(zip(run_names, runs, strict=True)), sections)
     if len(arms) > 1:
-        plots.append(figures.trade_off_of_arms(arms, "all-trade-off"))
+        if figures.known_sizes(arms.values()):
+            plots.append(figures.trade_off_of_arms(arms, "all-trade-off"))
         shared.append(tables.arms(arms))
     return Report(name, data, sections, plots, shared)
 
@@ -215,27 +217,27 @@ def _findings(sections: Sequence[Section]) -> list[dict[str, Any]]:
 
 def _pictures(section: Section) -> dict[str, Any]:
     """Returns the pictures of the exemplars of the most pruned network of each method, and the gallery."""
-    known = pictures.read(section.run.folder)
+    known = images.read(section.run.folder)
     last = {each.variant.method: each for each in section.exemplars}
     groups = [_exemplars(each, known) for each in last.values()]
     return {"exemplars": [group for group in groups if group["images"]], "gallery": _gallery(section.arm, known)}
 
 
-def _exemplars(found: Exemplars, known: pictures.Pictures) -> dict[str, Any]:
-    images = []
+def _exemplars(found: Exemplars, known: images.Pictures) -> dict[str, Any]:
+    shown = []
     for index, *labels in zip(
         map(int, found.index), found.labels, found.dense_prediction, found.pruned_prediction, strict=True
     ):
-        if index in known.exemplars and len(images) < pictures.MAX_EXEMPLARS:
-            classes = (pictures.class_name(label, known.class_names) for label in labels)
+        if index in known.exemplars and len(shown) < images.MAX_EXEMPLARS:
+            classes = (images.class_name(label, known.class_names) for label in labels)
             image = dict(zip(("label", "dense", "pruned"), classes, strict=True))
-            images.append(image | {"uri": pictures.data_uri(known.exemplars[index]), "index": index})
+            shown.append(image | {"uri": pictures.data_uri(known.exemplars[index]), "index": index})
     method = formatting.capitalized(formatting.method(found.variant.method))
     title = f"{method}, {formatting.sparsity(found.variant.sparsity)} sparse"
-    return {"title": title, "images": images, "total": len(found.index)}
+    return {"title": title, "images": shown, "total": len(found.index)}
 
 
-def _gallery(arm: ArmResults, known: pictures.Pictures) -> dict[str, Any] | None:
+def _gallery(arm: ArmResults, known: images.Pictures) -> dict[str, Any] | None:
     """Returns images under corruptions, with what the dense and the most pruned network of a method say of them."""
     dense, pruned = arm.dense(), [variants[-1] for variants in arm.pruned().values()]
     if not known.gallery or dense is None:
@@ -249,7 +251,7 @@ def _gallery(arm: ArmResults, known: pictures.Pictures) -> dict[str, Any] | None
             found = arm.outputs_of(variant, seed, (corruption, int(severity)))
             if found is not None:
                 who = names.DENSE if variant.is_dense else formatting.sparsity(variant.sparsity)
-                label = pictures.class_name(found.prediction[index], known.class_names)
+                label = images.class_name(found.prediction[index], known.class_names)
                 confidence = f"{100 * found.confidence[index]:.0f}{formatting.UNIT_SPACE}%"
                 says.append((who, f"{label} {confidence}", bool(found.correct[index])))
         lines.setdefault(index, []).append({"name": name, "uri": pictures.data_uri(image), "says": says})

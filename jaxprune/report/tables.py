@@ -72,7 +72,7 @@ def networks(rows: pd.DataFrame) -> Table:
             [
                 *_titles(network),
                 _sparsity(network["sparsity"]),
-                Cell(f"{100 * network['sparsity_achieved']:.2f}", network["sparsity_achieved"]),
+                _number(network["sparsity_achieved"], ".2f", unit=0.01),
                 *_size(network),
                 accuracy,
                 *([Cell(interval, _known(low))] if has_interval else []),
@@ -286,6 +286,11 @@ def _text(text: str) -> Cell:
     return Cell(text, text)
 
 
+def _number(value: float, digits: str, *, unit: float = 1.0) -> Cell:
+    """Returns a number in units, and a dash for what is not known."""
+    return Cell(f"{value / unit:{digits}}" if pd.notna(value) else formatting.UNKNOWN, _known(value))
+
+
 def _titles(network: pd.Series) -> list[Cell]:
     return [_text(formatting.method(network["method"])), _text(formatting.stage(network["stage"]))]
 
@@ -296,8 +301,8 @@ def _sparsity(value: float) -> Cell:
 
 def _size(network: pd.Series) -> list[Cell]:
     return [
-        Cell(f"{network['num_nonzero']:,.0f}", network["num_nonzero"]),
-        Cell(f"{network['multiply_accumulates'] / MEGA:,.2f}", network["multiply_accumulates"]),
+        _number(network["num_nonzero"], ",.0f"),
+        _number(network["multiply_accumulates"], ",.2f", unit=MEGA),
         Cell(f"{network['clean_seeds']}", network["clean_seeds"]),
     ]
 

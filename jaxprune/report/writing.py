@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from etils import epath
 
 from jaxprune import files
-from jaxprune.report import rows
+from jaxprune.results import rows, study_file
 
 FIGURES_DIR, TABLES_DIR, COMPARISON_DIR = "figures", "tables", "comparison"
 # Lists a report's files outside of run folders, as `sha256sum` writes and checks it.
@@ -23,9 +23,9 @@ _COMPARED_ROWS = "results.csv", b"run,schema_version,"
 def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLike | None = None) -> epath.Path:
     """Returns the path of `report.html`, made from the rows of one run folder, or of several side by side.
 
-    A run folder holds `rows.jsonl` and, where they are known, `study.json`, the outputs per image (see `outputs`) and
-    `images.npz` (see `pictures`); the page says what is missing. Written into `out`, by default the run's own folder,
-    or for several runs the folder `comparison` in the first one:
+    A run folder holds `rows.jsonl` and, where they are known, `study.json`, the outputs per image (see
+    `results.outputs`) and `images.npz` (see `results.images`); the page says what is missing. Written into `out`, by
+    default the run's own folder, or for several runs the folder `comparison` in the first one:
 
     - `report.html`, which needs nothing but itself;
     - `results.csv` (every row, in one fixed order), `summary.csv` (network by network, mean and standard deviation over
@@ -54,7 +54,7 @@ def write(runs: epath.PathLike | Sequence[epath.PathLike], *, out: epath.PathLik
     found = []
     for folder in folders:
         records = rows.read(folder)
-        found.append((folder, records, rows.read_study(folder, config_hash=records[0]["config_hash"])))
+        found.append((folder, records, study_file.read_beside_rows(folder, config_hash=records[0]["config_hash"])))
     try:
         from jaxprune.report import drawing, page
     except ModuleNotFoundError as error:

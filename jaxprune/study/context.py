@@ -11,10 +11,10 @@ from etils import epath
 
 from jaxprune import data, files
 from jaxprune.devices import processes
+from jaxprune.results import study_file
 from jaxprune.study.configuration import TrainConfig
 from jaxprune.study.planning import Plan
 from jaxprune.study.progress import Ledger
-from jaxprune.study.provenance import add_seconds
 
 # Processes that have nothing to train wait for those that do; one that dies is noticed long before.
 _TRAINING_TIMEOUT_S = 7 * 24 * 3600
@@ -79,4 +79,4 @@ def timed(run: Context, part: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     if processes.is_main_process():
-        add_seconds(run.out, part, time.monotonic() - start)
+        study_file.add_seconds(run.out, part, time.monotonic() - start)

@@ -4,7 +4,8 @@ import time
 
 from jaxprune import evaluation, names
 from jaxprune.devices import processes
-from jaxprune.report import outputs, schema
+from jaxprune.results import outputs
+from jaxprune.results.versions import SCHEMA_VERSION
 from jaxprune.study import parts
 from jaxprune.study.candidates import Candidate, sizes, stages
 from jaxprune.study.configuration import granularity
@@ -87,7 +88,7 @@ def _about(run: Context, unit: Unit, network: Network, stage: str, candidate: Ca
     config, arm = run.plan.config, unit.arm
     temperature = candidate.classifier.temperature
     return {
-        "schema_version": schema.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "study": config.name,
         "config_hash": run.plan.config_hash,
         "dataset": config.data.name,

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from etils import epath
 
 from jaxprune import files
-from jaxprune.report import row_parts
+from jaxprune.results import row_parts
+from jaxprune.results import rows as row_file
 from jaxprune.study.configuration import StudyConfig
 from jaxprune.study.planning import Plan, Unit, list_plan
 
-ROWS_FILE, CHECKPOINTS_FOLDER = "rows.jsonl", "checkpoints"
+CHECKPOINTS_FOLDER = "checkpoints"
 # What a row of a part says of which measurement it is.
 _IDENTITY = ("config_hash", "seed", "arm", "method", "sparsity", "stage", "corruption", "severity")
 # The parts that this process has read and found intact, by path and what tells a change of the file.
@@ -68,7 +69,7 @@ def write_rows(path: epath.Path, rows: list[dict]) -> None:
 
 def gather(plan: Plan, out: epath.Path) -> None:
     """Writes `rows.jsonl` from the finished parts, in the order of the plan."""
-    path, seen = out / ROWS_FILE, None
+    path, seen = out / row_file.FILE, None
     # Again where another process finished a part meanwhile: whoever writes last has seen all parts.
     while seen != (seen := _finished(plan, out)):
         text = b"".join(line for part in seen for line in row_parts.lines(epath.Path(part).read_bytes(), part))

@@ -1,7 +1,6 @@
 """What a run folder says about itself: `study.json`, written once and checked at every continuation."""
 
 import importlib.metadata
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -9,34 +8,33 @@ from collections.abc import Iterator
 import jax
 from etils import epath
 
-from jaxprune import __version__, files
-from jaxprune.report import outputs, pictures, row_parts
+from jaxprune import __version__, files, pruning
+from jaxprune.results import images, outputs, row_parts, rows, study_file
 from jaxprune.study.configuration import StudyConfig, config_dict, config_hash, with_present_names
-from jaxprune.study.parts import CHECKPOINTS_FOLDER, ROWS_FILE
+from jaxprune.study.parts import CHECKPOINTS_FOLDER
 
-STUDY_FILE, TRAINING_FOLDER = "study.json", "training"
+TRAINING_FOLDER = "training"
 # What a run folder holds beside `study.json`: of the study, and of its report.
-_OF_A_STUDY = (ROWS_FILE, row_parts.FOLDER, CHECKPOINTS_FOLDER, TRAINING_FOLDER, outputs.FOLDER, pictures.FILE)
+_OF_A_STUDY = (rows.FILE, row_parts.FOLDER, CHECKPOINTS_FOLDER, TRAINING_FOLDER, outputs.FOLDER, images.FILE)
 _OF_A_REPORT = ("report.html", "results.csv", "summary.csv", "verdicts.csv", "results.parquet", "figures", "tables")
-_STUDY_LOCK = "study"
 
 
 def refuse_foreign(out: epath.Path) -> None:
     """Raises a FileExistsError if a folder without `study.json` holds what would be taken for ours, or replaced."""
     # Asked before `study.json` is, because another process may be beginning with all of them.
     found = [name for name in (*_OF_A_STUDY, *_OF_A_REPORT) if files.is_there(out / name)]
-    if found and not files.is_there(out / STUDY_FILE):
+    if found and not files.is_there(out / study_file.FILE):
         raise FileExistsError(
-            f"{out / found[0]} exists already, and no {STUDY_FILE} beside it says that a study wrote it; "
+            f"{out / found[0]} exists already, and no {study_file.FILE} beside it says that a study wrote it; "
             f"choose another --out, or move away what is there"
         )
 
 
 def refuse_another_study(out: epath.Path, config: StudyConfig) -> None:
     """Raises a ValueError if a folder holds another study, or a damaged `study.json`."""
-    if not files.is_there(out / STUDY_FILE):
+    if not files.is_there(out / study_file.FILE):
         return
-    found = read_study(out)
+    found = study_file.read(out)
     if found["config_hash"] != config_hash(config):
         changes = ", ".join(_differences(with_present_names(found["config"]), config_dict(config)))
         raise ValueError(
@@ -47,26 +45,16 @@ def refuse_another_study(out: epath.Path, config: StudyConfig) -> None:
 
 def claim(out: epath.Path, config: StudyConfig, command: str, frost_textures=None) -> None:
     """Writes `study.json` into a new run folder, or checks that an existing one belongs to this study."""
-    with files.lock(out, _STUDY_LOCK, wait=True):
+    with files.lock(out, study_file.LOCK, wait=True):
         _claim(out, config, command, frost_textures)
     for folder in (out, out / row_parts.FOLDER):
         files.tidy(folder)
 
 
-def add_seconds(out: epath.Path, part: str, seconds: float) -> None:
-    """Adds the time that a part took to `study.json`."""
-    with files.lock(out, _STUDY_LOCK, wait=True):
-        content = read_study(out)
-        total = content.setdefault("seconds", {})
-        total[part] = round(total.get(part, 0.0) + seconds, 1)
-        files.write(out / STUDY_FILE, json.dumps(content, indent=2) + "\n")
-
-
 def _claim(out: epath.Path, config: StudyConfig, command: str, frost_textures) -> None:
     refuse_another_study(out, config)
-    path = out / STUDY_FILE
-    if files.is_there(path):
-        found = read_study(out)
+    if files.is_there(out / study_file.FILE):
+        found = study_file.read(out)
         if found.get("checkpoint_sha256", {}) != _checkpoint_hashes(config):
             raise ValueError(
                 f"{out} began with the weights of another checkpoint; choose another --out, or delete {out}"
@@ -79,6 +67,7 @@ def _claim(out: epath.Path, config: StudyConfig, command: str, frost_textures) -
         "precision": config.evaluation.precision,
         "command": command,
         **about_here(),
+        "methods": _words(config),
     }
     if frost_textures is not None:
         provenance["frost_textures"] = frost_textures.provenance
@@ -86,32 +75,22 @@ def _claim(out: epath.Path, config: StudyConfig, command: str, frost_textures) -
     if hashes:
         provenance["checkpoint_sha256"] = hashes
     try:
-        files.write(path, json.dumps(provenance, indent=2) + "\n", exclusive=True)
+        study_file.write(out, provenance, exclusive=True)
     except FileExistsError:  # in an object store, which has no locks
         _claim(out, config, command, frost_textures)
+
+
+def _words(config: StudyConfig) -> dict[str, dict[str, str]]:
+    """Returns what people read of each method of a study, so that a report needs not know the methods."""
+    methods = dict.fromkeys(method for arm in config.all_arms() for method in arm.methods)
+    rows_of = {name: pruning.METHODS[name] for name in methods}
+    return {name: {"title": row.title, "granularity": row.granularity} for name, row in rows_of.items()}
 
 
 def _checkpoint_hashes(config: StudyConfig) -> dict[str, str]:
     """Returns the SHA-256 of each arm's imported checkpoint."""
     paths = {arm.name: arm.model.checkpoint for arm in config.all_arms() if arm.model.checkpoint is not None}
     return {name: files.checksum_of(path) for name, path in paths.items()}
-
-
-def read_study(out: epath.Path) -> dict:
-    """Returns the content of a run folder's `study.json`; a ValueError if it is damaged."""
-    path = out / STUDY_FILE
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); choose another --out, or delete {out}") from error
-    is_record = isinstance(found, dict) and {"config", "config_hash"} <= found.keys()
-    if not is_record or not _are_seconds(found.get("seconds", {})):
-        raise ValueError(f"{path} is not a study's record; choose another --out, or delete {out}")
-    return found
-
-
-def _are_seconds(found) -> bool:
-    return isinstance(found, dict) and all(isinstance(value, int | float) for value in found.values())
 
 
 def _differences(there, here, prefix: str = "") -> Iterator[str]:

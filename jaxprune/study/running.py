@@ -19,6 +19,7 @@ from etils import epath
 
 from jaxprune import files, randomness
 from jaxprune.devices import processes
+from jaxprune.results import rows as row_file
 from jaxprune.study import parts
 from jaxprune.study.checking import check_channels
 from jaxprune.study.configuration import StudyConfig
@@ -73,7 +74,7 @@ def run(
         if not parts.unfinished_parts(plan, out):
             with files.lock(out, "images", wait=True):
                 write_images(config, out, this_run.test, plan.frost_textures)
-    return out / parts.ROWS_FILE
+    return out / row_file.FILE
 
 
 def _begin(plan: Plan, out: epath.Path, units: Sequence[Unit], on_progress: Callable[[Progress], None]) -> Context:

@@ -14,10 +14,12 @@ from unittest import mock
 import numpy as np
 from etils import epath
 
-from jaxprune import data, report, study
+from jaxprune import data, study
 from jaxprune.evaluation import Examples, corrupted_sets, examples, folder
 from jaxprune.files import checksum
-from jaxprune.report import row_parts, rows, writing
+from jaxprune.report import writing
+from jaxprune.results import images as stored_images
+from jaxprune.results import row_parts, rows, study_file
 from jaxprune.study import images, parts, provenance
 from tests.study.study_rows import CONFIG, PLAN, SEVERITIES, part_path, rows_of
 
@@ -102,7 +104,7 @@ def write_study(out):
         if not parts.is_done(PLAN, out, unit, name):
             parts.write_rows(part_path(out, name), rows_of(name))
             parts.gather(PLAN, out)
-            provenance.add_seconds(out, "evaluation", 1.0)
+            study_file.add_seconds(out, "evaluation", 1.0)
     parts.gather(PLAN, out)
 
 
@@ -122,7 +124,7 @@ def check_study(out):
         if len(gathered) == len(done):
             assert rows.read(out) == done
     if (out / "study.json").exists():
-        provenance.read_study(out)
+        study_file.read(out)
     else:
         assert not done
     return not missing
@@ -130,13 +132,15 @@ def check_study(out):
 
 def write_images(out):
     config = dataclasses.replace(CONFIG, evaluation=dataclasses.replace(CONFIG.evaluation, keep_examples=True))
-    wanted = {"index": [1, 3], "gallery_index": [1], "gallery_sets": ["clean-0"]}
-    with mock.patch.object(report, "wanted_images", return_value=wanted):
+    with (
+        mock.patch.object(images.rows, "read", return_value=rows_of("clean")),
+        mock.patch.object(images, "exemplars", return_value=[1, 3]),
+    ):
         images.write_images(config, epath.Path(out), DATASET, None)
 
 
 def check_images(out):
-    found = report.pictures.read(out)
+    found = stored_images.read(out)
     for index, image in found.exemplars.items():
         np.testing.assert_array_equal(image, DATASET.images[index])
     return sorted(found.exemplars) == [1, 3]

@@ -6,7 +6,7 @@ calibration error is `abs(gap)` and its true accuracy 0.8 - gap. Networks share 
 
 import numpy as np
 
-from jaxprune.report import outputs
+from jaxprune.results import examples, outputs
 from tests.report import runs
 
 CLASSES = 10
@@ -77,6 +77,12 @@ def write_run(folder, rows, gap_of, *, n=600, keep=True, config=None):
 
 def save(path, found):
     """Writes outputs as an evaluation keeps them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.savez_compressed(file, **found._asdict())
+    corruption, _, severity = path.stem.rpartition("-")
+    about = {"classifier": path.parent.name, "corruption": corruption, "severity": int(severity)}
+    floats = ("confidence", "negative_log_likelihood", "brier_score")
+    kept = {
+        name: np.asarray(each, np.float32 if name in floats else np.int32) for name, each in found._asdict().items()
+    }
+    examples.save_examples(
+        path.parent.parent, examples.Examples(**about, dataset="digits", precision="float32", **kept), dtype="float32"
+    )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxprune.report import bootstrap, outputs
+from jaxprune.report import bootstrap
 from jaxprune.report.bootstrap import difference, interval_estimate, single
+from jaxprune.results import outputs
 from tests.report import simulation
 
 
@@ -48,7 +49,7 @@ def test_binned_sums_give_the_calibration_error_of_every_resample():
     images = simulation.Images(60, seed=3)
     found = images.outputs(0.1)
     resamples = bootstrap.resample(60, num_resamples=20)
-    sums = bootstrap.group_sums(resamples, found.gaps, found.bins, outputs.NUM_BINS)
+    sums = bootstrap.gap_sums(resamples, found)
     fast = np.abs(bootstrap.resampled_means(resamples, sums)).sum(axis=1)
     image_of = np.argsort(resamples.group)  # sixty images are sixty groups of one
     for counts, error in zip(resamples.counts, fast, strict=True):
@@ -74,7 +75,7 @@ def problem(seed, gaps, *, seeds, n, sd):
     values, samples = [], []
     for _ in range(seeds):
         found = [images.outputs(gap + sd * rng.normal()) for gap in gaps]
-        sums = [bootstrap.group_sums(resamples, each.gaps, each.bins, outputs.NUM_BINS) for each in found]
+        sums = [bootstrap.gap_sums(resamples, each) for each in found]
         values.append([np.abs(each.sum(axis=0)).sum() / n for each in sums])
         samples.append(np.stack([np.abs(bootstrap.resampled_means(resamples, each)).sum(axis=1) for each in sums], -1))
     return interval_estimate(difference, np.array(values), np.stack(samples, axis=1))
@@ -101,7 +102,7 @@ def test_the_bias_of_a_calibration_error_is_taken_off():
     for seed in range(100):
         images = simulation.Images(300, seed)
         resamples, found = bootstrap.resample(300, seed=seed, num_resamples=100), images.outputs(truth)
-        sums = bootstrap.group_sums(resamples, found.gaps, found.bins, outputs.NUM_BINS)
+        sums = bootstrap.gap_sums(resamples, found)
         values = np.abs(sums.sum(axis=0, keepdims=True)).sum(axis=1) / 300
         result = interval_estimate(
             single, values[:, None], np.abs(bootstrap.resampled_means(resamples, sums)).sum(1)[:, None, None]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from jaxprune import report, study
-from jaxprune.report import pictures
 from tests.report import runs, simulation
 from tests.report.pages import Page
 from tests.report.runs import fake_rows
@@ -39,16 +38,12 @@ def full_run(tmp_path_factory):
     simulation.write_run(
         folder, wanted, lambda row: 0.05 + 0.04 * row["severity"] + 0.05 * row["sparsity"], config=runs.CONFIG
     )
-    places = report.wanted_images(folder)
+    measured = rows.read(epath.Path(folder))
+    places, sets = study_images.exemplars(measured, folder), study_images.gallery_sets(measured)
     rng = np.random.default_rng(0)
-    shape = (len(places["gallery_index"]), len(places["gallery_sets"]), 8, 8, 3)
-    np.savez_compressed(
-        folder / pictures.FILE,
-        **places,
-        images=rng.integers(0, 256, (len(places["index"]), 8, 8, 3), np.uint8),
-        gallery_images=rng.integers(0, 256, shape, np.uint8),
-        class_names=[f"kind {index}" for index in range(10)],
-    )
+    pixels = {place: rng.integers(0, 256, (8, 8, 3), np.uint8) for place in places[: images.MAX_EXEMPLARS]}
+    gallery = {(place, name): pixels[place] for place in places[:4] for name in sets}
+    images.write(folder, pixels, gallery, [f"kind {index}" for index in range(10)])
     report.write(folder)
     return folder
 

@@ -116,5 +116,5 @@ def test_what_cannot_be_compared_is_refused(pair, tmp_path):
         report.compare(first, {})
     with pytest.raises(FileNotFoundError, match=r"holds no \.npz files"):
         report.compare(first, tmp_path)
-    with pytest.raises(FileNotFoundError, match="no per-example outputs at"):
+    with pytest.raises(FileNotFoundError, match="no examples at"):
         report.compare(first, tmp_path / "nowhere.npz")

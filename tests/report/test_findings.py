@@ -7,9 +7,10 @@ import pytest
 from etils import epath
 
 from jaxprune import report
-from jaxprune.report import aggregates, findings, outputs, rows, schema, verdicts
+from jaxprune.report import aggregates, findings, verdicts
 from jaxprune.report.measurements import CLEAN_SET, ECE, ArmResults, Variant
 from jaxprune.report.verdicts import CONFIRMED, NOT_CONFIRMED, NOT_ENOUGH
+from jaxprune.results import outputs, rows, schema
 from tests.report import runs, simulation
 from tests.report.runs import fake_rows
 
@@ -201,7 +202,7 @@ def test_outputs_on_other_images_are_refused(small_run):
 def test_a_file_that_holds_no_outputs_is_named(small_run, what):
     folder, wanted = small_run
     path = outputs.path_of(folder, wanted[0])
-    content = dict(outputs.read(path)._asdict())
+    content = dict(np.load(path))
     if what == "damaged":
         path.write_bytes(path.read_bytes()[:200])
     elif what == "incomplete":
@@ -211,8 +212,12 @@ def test_a_file_that_holds_no_outputs_is_named(small_run, what):
     if what != "damaged":
         with path.open("wb") as file:
             np.savez(file, **content)
-    message = {"damaged": "is damaged", "incomplete": "lacks confidence", "shapes": "arrays of the shapes"}[what]
-    with pytest.raises(ValueError, match=rf"clean-0\.npz {message}|clean-0\.npz holds {message}"):
+    message = {
+        "damaged": "is damaged",
+        "incomplete": "holds .*; this release reads",
+        "shapes": r"is damaged \(confidence",
+    }[what]
+    with pytest.raises(ValueError, match=rf"clean-0\.npz {message}"):
         outputs.read(path)
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxprune import metrics, report
-from jaxprune.report import aggregates, measurements, outputs, pictures, rows
+from jaxprune import metrics
+from jaxprune.report import aggregates, measurements
 from jaxprune.report.measurements import ArmResults
+from jaxprune.results import images, outputs, rows
+from jaxprune.study import images as study_images
 from tests.report import runs, simulation
 from tests.report.runs import fake_rows
 
@@ -74,14 +76,15 @@ def test_exemplars_are_those_of_the_metrics(arm):
 
 
 def test_wanted_images_are_exemplars_that_the_dense_network_has_right_first(run, arm):
-    wanted = report.wanted_images(run)
+    measured = rows.read(epath.Path(run))
+    index = study_images.exemplars(measured, epath.Path(run))[: images.MAX_EXEMPLARS]
     (found,) = measurements.arm_exemplars(arm)
-    assert set(wanted["index"]) <= set(found.index.tolist())
-    assert len(wanted["index"]) == pictures.MAX_EXEMPLARS
+    assert set(index) <= set(found.index.tolist())
+    assert len(index) == images.MAX_EXEMPLARS
     right = dict(zip(found.index.tolist(), found.dense_prediction == found.labels, strict=True))
-    order = [bool(right[index]) for index in wanted["index"]]
+    order = [bool(right[place]) for place in index]
     assert order == sorted(order, reverse=True)
-    assert wanted["gallery_sets"] == ["clean-0"]
+    assert study_images.gallery_sets(measured) == ["clean-0"]
 
 
 def test_without_outputs_there_is_no_damage_to_tell(arm):
@@ -98,4 +101,4 @@ def test_images_that_cannot_be_used_are_named(tmp_path, what):
         path.write_bytes(path.read_bytes()[:40])
     message = {"damaged": "is damaged", "shapes": "arrays that do not fit each other"}[what]
     with pytest.raises(ValueError, match=message):
-        pictures.read(tmp_path)
+        images.read(tmp_path)

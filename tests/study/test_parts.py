@@ -7,6 +7,7 @@ import pytest
 from etils import epath
 
 from jaxprune import report, study
+from jaxprune.results import rows as row_file
 from jaxprune.study import parts
 from tests.study.study_rows import CONFIG, PLAN, SEVERITIES, part_path, rows_of, write_parts
 
@@ -159,11 +160,11 @@ def test_the_report_refuses_a_damaged_part_and_reads_a_table_without_parts(out, 
     published = tmp_path / "published"
     published.mkdir()
     (published / "rows.jsonl").write_bytes((out / "rows.jsonl").read_bytes())
-    assert len(report.rows.read(epath.Path(published))) == len(report.rows.read(out)) == 6
+    assert len(row_file.read(epath.Path(published))) == len(row_file.read(out)) == 6
     path = part_path(out, "clean")
     path.write_bytes(path.read_bytes().replace(b'"accuracy": 0.85', b'"accuracy": 0.84'))
     with pytest.raises(ValueError, match=r"clean\.jsonl is damaged: .* its check sum; delete that file"):
-        report.rows.read(out)
+        row_file.read(out)
 
 
 OURS = (

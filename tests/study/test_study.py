@@ -442,7 +442,10 @@ def test_random_channels_scratch_and_temperature(tmp_path):
     ("damage", "message"),
     [
         (lambda text: text[:-30], "line 11 is damaged .* delete that file, and the run measures it again"),
-        (lambda text: text.replace('"schema_version": 2', '"schema_version": 1'), "line 1 has schema_version 1"),
+        (
+            lambda text: text.replace('"schema_version": 2', '"schema_version": 3'),
+            "line 1 has schema_version 3, newer than",
+        ),
         (lambda text: text + "[]\n", "line 12 holds a list"),
     ],
     ids=["cut", "version", "list"],

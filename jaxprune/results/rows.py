@@ -1,28 +1,31 @@
-"""Reading what a study leaves behind: `rows.jsonl` (one measured network x test set per line) and `study.json`."""
+"""`rows.jsonl` of a run folder: one measured network on one test set per line."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-from jaxprune.report import row_parts, schema
+from jaxprune import names
+from jaxprune.results import row_parts, schema, versions
 
 Row = dict[str, Any]
+FILE = "rows.jsonl"
 
 
 def read(run_dir: epath.Path) -> list[Row]:
     """Returns the rows of `run_dir/rows.jsonl` in the order of the file, each checked against the schema.
 
+    Rows of earlier versions are returned as of the present one, see `versions`.
+
     Where the parts that the file was made of are there too, in `rows/`, it must hold their rows and no others.
 
     Raises `FileNotFoundError` if the folder or the file is missing; `ValueError`, naming the line, if a line is damaged
-    or repeated, a field is missing or impossible, the schema is of another version, two configs are mixed, or the parts
+    or repeated, a field is missing or impossible, the schema is of a later version, two configs are mixed, or the parts
     say otherwise.
     """
     if not run_dir.is_dir():
         raise FileNotFoundError(f"no run folder {run_dir}; give the folder that `jaxprune run ... --out` wrote")
-    path = run_dir / "rows.jsonl"
+    path = run_dir / FILE
     if not path.exists():
         raise FileNotFoundError(f"{run_dir} has no rows.jsonl, so nothing was measured there; run the study first")
     rows, first_line = [], {}
@@ -32,13 +35,13 @@ def read(run_dir: epath.Path) -> list[Row]:
         if not line.strip():
             continue
         where = f"{path} line {line_number}"
-        row = _parse(line, where)
+        row = versions.upgraded(_parse(line, where), where)
         schema.check(row, where)
-        identity = tuple(row[field] for field in schema.IDENTITY)
+        identity = tuple(row[field] for field in names.IDENTITY)
         if identity in first_line:
             raise ValueError(
                 f"{where} measures the same network on the same test set as line {first_line[identity]} "
-                f"({', '.join(f'{field}={row[field]}' for field in schema.IDENTITY)}); delete one of the two lines"
+                f"({', '.join(f'{field}={row[field]}' for field in names.IDENTITY)}); delete one of the two lines"
             )
         first_line[identity] = line_number
         rows.append(row)
@@ -51,28 +54,6 @@ def read(run_dir: epath.Path) -> list[Row]:
             "keep one folder per config"
         )
     return rows
-
-
-def read_study(run_dir: epath.Path, *, config_hash: str) -> dict[str, Any]:
-    """Returns `run_dir/study.json`, or an empty dict if there is none.
-
-    Raises `ValueError` if it is damaged, or describes another config than that of the rows, `config_hash`.
-    """
-    path = run_dir / "study.json"
-    if not path.exists():
-        return {}
-    try:
-        study = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); run the study again, finished rows are kept") from None
-    if not isinstance(study, Mapping):
-        raise ValueError(f"{path} holds a {type(study).__name__} where a JSON object is needed; run the study again")
-    if study.get("config_hash", config_hash) != config_hash:
-        raise ValueError(
-            f"{path} has config_hash {study['config_hash']} but rows.jsonl beside it has {config_hash}, so it does not "
-            "describe these rows; restore the study.json that belongs to them, or delete it"
-        )
-    return dict(study)
 
 
 def _compare_with_parts(run_dir: epath.Path, path: epath.Path, lines: list[tuple[int, bytes]]) -> None:

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxprune import metrics
-from jaxprune.files import npz
+from jaxprune.results import examples
 
-FOLDER = "examples"
+FOLDER = examples.FOLDER
 NUM_BINS = 10  # of the calibration error, of equal width
 
 
@@ -38,46 +37,33 @@ class Outputs(NamedTuple):
         """Correctness minus confidence of each image, float64; its sums by bin make the calibration error."""
         return self.correct - self.confidence.astype(np.float64)
 
-    @property
-    def bins(self) -> np.ndarray:
-        """The equal-width bin of each confidence, closed on the left, the last one on both sides."""
-        return metrics.equal_width_bins(self.confidence.astype(np.float32), num_bins=NUM_BINS)
-
 
 def network_name(row: Mapping[str, Any]) -> str:
-    """Returns the name of the folder of a network's examples.
+    """Returns the name of the folder of a network's examples: that which an evaluation gave it, or a study.
 
     >>> network_name({"seed": 0, "arm": "resnet8", "method": "weight", "sparsity": 0.5, "stage": "fine_tuned"})
     'seed0-resnet8-weight-0.5-fine_tuned'
     """
+    named = row.get("classifier")
+    if isinstance(named, str):
+        return named
     return f"seed{row['seed']}-{row['arm']}-{row['method']}-{row['sparsity']:g}-{row['stage']}"
 
 
 def path_of(run_dir: epath.PathLike, row: Mapping[str, Any]) -> epath.Path:
     """Returns where the examples of a row would lie."""
-    return epath.Path(run_dir) / FOLDER / network_name(row) / f"{row['corruption']}-{row['severity']}.npz"
+    return examples.examples_path(epath.Path(run_dir) / FOLDER, network_name(row), row["corruption"], row["severity"])
 
 
 def read(path: epath.PathLike) -> Outputs:
     """Returns the outputs in one file.
 
-    Raises `FileNotFoundError`, or `ValueError` if it is damaged or lacks an array.
+    Raises `FileNotFoundError`, or `ValueError` if it is damaged, of another format, or holds no image.
     """
-    path = epath.Path(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no per-example outputs at {path}; evaluate with keep_examples=, or in a study that keeps them"
-        )
-    content = npz.read(path, cure="delete it and evaluate again")
-    content = {name: content[name] for name in Outputs._fields if name in content}
-    missing = [name for name in Outputs._fields if name not in content]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; it must be a file that evaluate(keep_examples=...) wrote")
-    outputs = Outputs(**content)
-    shapes = {name: array.shape for name, array in content.items()}
-    if outputs.labels.ndim != 1 or not len(outputs.labels) or len(set(shapes.values())) > 1:
-        raise ValueError(f"{path} holds arrays of the shapes {shapes}; each must be [n], with one n of 1 or more")
-    return outputs
+    kept = examples.load_examples(path)
+    if not len(kept.labels):
+        raise ValueError(f"{path} holds no images; delete it and evaluate again")
+    return Outputs(*(getattr(kept, name) for name in Outputs._fields))
 
 
 def read_row(run_dir: epath.PathLike, row: Mapping[str, Any]) -> Outputs | None:

@@ -57,12 +57,6 @@ def test_a_line_cut_within_a_character_is_damaged_too(run_folder, rows):
         report.write(folder)
 
 
-@pytest.mark.parametrize("version", [1, 3, None, "2"])
-def test_another_schema_is_refused(run_folder, rows, version):
-    text = f"{json.dumps(rows[0])}\n{line_with(rows[1], schema_version=version)}\n"
-    refuse(run_folder, text, f"line 2 has schema_version {version!r}", "reads version 2")
-
-
 def test_a_missing_field_is_named(run_folder, rows):
     del rows[0]["ece_equal_mass_10"]
     refuse(run_folder, json.dumps(rows[0]), "line 1 lacks ece_equal_mass_10")

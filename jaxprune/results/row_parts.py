@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxprune import files
-from jaxprune.report import schema
+from jaxprune.results import schema, versions
 
 FOLDER = "rows"
 _FIELD = "part"
@@ -58,7 +58,7 @@ def lines(content: bytes, where: str) -> list[bytes]:
 def decode(content: bytes, where: str) -> list[dict[str, Any]]:
     """Returns the rows of a part, each checked against the schema.
 
-    Raises `ValueError`, naming the line where that is known, if the part is damaged or of another schema.
+    Raises `ValueError`, naming the line where that is known, if the part is damaged or of a later schema.
     """
     _refuse_empty(content, where)
     rows = []
@@ -80,6 +80,7 @@ def decode(content: bytes, where: str) -> list[dict[str, Any]]:
         raise ValueError(f"{where} is damaged: its check sum cannot be read; {_CURE}")
     for number, row in enumerate(rows, start=1):
         try:
+            rows[number - 1] = row = versions.upgraded(row, f"{where} line {number}")
             # Without a check sum, a field of an unknown name may be a damaged one.
             schema.check(row, f"{where} line {number}", strict=not is_sealed, cure=_CURE)
         except ValueError as error:

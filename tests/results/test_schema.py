@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from jaxprune.report import schema
+from jaxprune.results import schema
 from tests.report.runs import fake_rows
 
 
@@ -36,9 +36,9 @@ def test_a_complete_row_passes_and_each_required_field_is_needed(row):
             schema.check({key: value for key, value in row.items() if key != name})
 
 
-def test_only_metrics_may_be_null(row):
+def test_only_metrics_and_sizes_may_be_null(row):
     for name in schema.REQUIRED:
-        if name in schema.METRICS:
+        if name in (*schema.METRICS, *schema.SIZES):
             schema.check(row | {name: None})
         else:
             with pytest.raises(ValueError, match=name):

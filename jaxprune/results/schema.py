@@ -9,13 +9,11 @@ import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-SCHEMA_VERSION = 2
+from jaxprune import names
+from jaxprune.results.versions import SCHEMA_VERSION
 
 INFINITY = float("inf")
 TEXT, COUNT, NUMBER, FLAG = "text", "whole number", "number", "true or false"
-GRANULARITIES = ("none", "weights", "channels")
-STAGES = ("dense", "pruned", "recalibrated", "fine_tuned", "scratch", "temperature")
-CLEAN = "clean"
 # Ends of float32 intervals may miss the exact accuracy by this much.
 ROUNDING = 1e-6
 
@@ -32,6 +30,7 @@ class Field(NamedTuple):
     allowed: tuple[str, ...] = ()
     nullable: bool = False
     required: bool = True
+    is_metric: bool = False
 
 
 def _text(name: str, meaning: str, **options) -> Field:
@@ -42,12 +41,16 @@ def _count(name: str, meaning: str, unit: str = "", **options) -> Field:
     return Field(name, COUNT, meaning, unit, **options)
 
 
+def _size(name: str, meaning: str, unit: str) -> Field:
+    return Field(name, COUNT, f"{meaning[:-1]}; null where it is not known.", unit, nullable=True)
+
+
 def _fraction(name: str, meaning: str, **options) -> Field:
     return Field(name, NUMBER, meaning, "fraction", **{"high": 1.0, **options})
 
 
 def _metric(name: str, meaning: str, unit: str = "fraction", high: float = 1.0, **options) -> Field:
-    return Field(name, NUMBER, meaning, unit, high=high, nullable=True, **options)
+    return Field(name, NUMBER, meaning, unit, high=high, nullable=True, is_metric=True, **options)
 
 
 def _calibration_error(binning: str, num_bins: int) -> Field:
@@ -66,23 +69,23 @@ FIELDS = (
     _text("model", "Architecture."),
     _count("seed", "Seed of the initialisation, the training and the masks."),
     _text("method", "`dense`, or the pruning method; `random` and `channel_random` are the controls."),
-    _text("granularity", "What the method removes.", allowed=GRANULARITIES),
+    _text("granularity", "What the method removes.", allowed=names.GRANULARITIES),
     _fraction(
         "sparsity", "Requested fraction of the prunable weights, or of the channels of the chosen layers, removed."
     ),
-    _fraction("sparsity_achieved", "The fraction that is removed."),
-    _count("num_parameters", "Stored parameters of the whole network, masked ones included.", "parameters"),
-    _count("num_nonzero", "Parameters that no mask removes.", "parameters"),
-    _count("size_bytes", "Size of the stored parameters.", "bytes"),
-    _count("multiply_accumulates", "Of the convolutions and matrix products, masked weights included.", "per image"),
-    _count("multiply_accumulates_nonzero", "The same without those of masked weights.", "per image"),
+    _fraction("sparsity_achieved", "The fraction that is removed; null where it is not known.", nullable=True),
+    _size("num_parameters", "Stored parameters of the whole network, masked ones included.", "parameters"),
+    _size("num_nonzero", "Parameters that no mask removes.", "parameters"),
+    _size("size_bytes", "Size of the stored parameters.", "bytes"),
+    _size("multiply_accumulates", "Of the convolutions and matrix products, masked weights included.", "per image"),
+    _size("multiply_accumulates_nonzero", "The same without those of masked weights.", "per image"),
     _text(
         "stage",
         "`dense` as trained; `pruned` before any fine-tuning; `recalibrated` the same with BatchNorm measured again; "
         "`fine_tuned`; `scratch` the small network trained from scratch; `temperature` fine-tuned, with a temperature "
         "fitted on validation data. Of `set`, `rigl` and `ste`, whose masks move in training, `pruned` is the network "
-        "that was trained so from the beginning, and `fine_tuned` the same trained on with its last masks.",
-        allowed=STAGES,
+        "that was trained so from the beginning, and `fine_tuned` the same trained on with its last masks. Steps are "
+        "joined by `+`, as in `fine_tuned+temperature`.",
     ),
     _text("corruption", "Name of the corruption, or `clean`."),
     _count(
@@ -111,6 +114,11 @@ FIELDS = (
     _count("pretrain_epochs", "Epochs of the dense network's training, or from scratch.", "epochs", required=False),
     _count("finetune_epochs", "Epochs of training after the pruning; 0 before it.", "epochs", required=False),
     _count("train_images", "Training images of an epoch.", "images", required=False),
+    _text(
+        "classifier",
+        "What an evaluation calls the network, also in `examples/`; rows of studies have none.",
+        required=False,
+    ),
     _text("versions", "Versions of jaxprune and of what computed for it.", required=False),
     _text("device", "Platform, number and kind of the devices, and of CPUs the number of cores.", required=False),
     Field(
@@ -124,17 +132,17 @@ FIELDS = (
 )
 BY_NAME = {field.name: field for field in FIELDS}
 REQUIRED = tuple(field.name for field in FIELDS if field.required)
-METRICS = tuple(field.name for field in FIELDS if field.nullable and field.required)
-# What names one measurement; two rows that agree in all of it would be counted twice.
-IDENTITY = ("dataset", "arm", "method", "sparsity", "stage", "seed", "corruption", "severity")
+METRICS = tuple(field.name for field in FIELDS if field.is_metric and field.required)
+# What a row may leave unknown of its network.
+SIZES = tuple(field.name for field in FIELDS if field.nullable and not field.is_metric and field.required)
 
 _HEAD = """# Rows
 
 `rows.jsonl` of a run folder holds one JSON object per line: one network measured on one test set.
-The schema has version {version}.
+The schema has version {version}; rows of every earlier version are read, and what they do not say is null.
 The rows that agree in {identity} are one measurement, which a file holds once.
 Fractions lie in [0, 1] and are not percentages. A metric is null where a network has diverged.
-This page is generated from `jaxprune/report/schema.py`.
+This page is generated from `jaxprune/results/schema.py`.
 
 | Field | Type | Unit | Range | Meaning |
 |---|---|---|---|---|
@@ -150,12 +158,6 @@ def check(row: Mapping[str, Any], where: str = "the row", *, strict: bool = Fals
     With `strict`, a field that the table does not know is refused too: what is written must be documented. `cure` says
     what to do about a value that is impossible.
     """
-    version = row.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ValueError(
-            f"{where} has schema_version {version!r}; this jaxprune reads version {SCHEMA_VERSION}; "
-            "use the jaxprune that wrote it, or run the study again in a new folder"
-        )
     missing = [name for name in REQUIRED if name not in row]
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}; run the study again in a new folder")
@@ -172,7 +174,7 @@ def markdown() -> str:
     lines = [
         f"| `{field.name}` | {_kind(field)} | {field.unit} | {_range(field)} | {field.meaning} |" for field in FIELDS
     ]
-    identity = ", ".join(f"`{name}`" for name in IDENTITY)
+    identity = ", ".join(f"`{name}`" for name in names.IDENTITY)
     return _HEAD.format(version=SCHEMA_VERSION, identity=identity) + "\n".join(lines) + "\n"
 
 
@@ -191,7 +193,7 @@ def _problem(field: Field, value: Any) -> str | None:
             return f"{name} is {value!r}; it must be a name"
         if field.allowed and value not in field.allowed:
             return f"{name} is {value!r}; it must be one of {', '.join(field.allowed)}"
-        return None
+        return _problem_of_stage(value) if name == "stage" else None
     if field.kind == FLAG:
         return None if isinstance(value, bool) else f"{name} is {value!r}; it must be true or false"
     if field.nullable and (value is None or value != value):
@@ -205,12 +207,21 @@ def _problem(field: Field, value: Any) -> str | None:
     return None
 
 
+def _problem_of_stage(stage: str) -> str | None:
+    try:
+        names.check_stage(stage)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _contradiction(row: Mapping[str, Any]) -> str | None:
     """Returns what two fields of a row, each possible by itself, say against each other."""
     corruption, severity = row["corruption"], row["severity"]
-    if (corruption == CLEAN) != (severity == 0):
+    if (corruption == names.CLEAN) != (severity == 0):
         return f"corruption {corruption!r} with severity {severity}; severity 0 and 'clean' go together"
-    if row["num_nonzero"] > row["num_parameters"]:
+    sizes = row["num_nonzero"], row["num_parameters"]
+    if None not in sizes and sizes[0] > sizes[1]:
         return f"num_nonzero is {row['num_nonzero']}, more than num_parameters, {row['num_parameters']}"
     low, accuracy, high = row["accuracy_low"], row["accuracy"], row["accuracy_high"]
     known = all(isinstance(value, numbers.Real) for value in (low, accuracy, high))
