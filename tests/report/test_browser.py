@@ -8,8 +8,11 @@ import subprocess
 
 import numpy as np
 import pytest
+from etils import epath
 
 from jaxprune import report, study
+from jaxprune.results import images, rows
+from jaxprune.study import images as study_images
 from tests.report import runs, simulation
 from tests.report.pages import Page
 from tests.report.runs import fake_rows
