@@ -53,7 +53,7 @@ def test_the_old_temperature_and_stages_of_several_steps_are_read(run_folder):
     assert "after fine-tuning, with a temperature" in (folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("stage", ["fine_tuned+", "fine_tuned+frozen", "pruned+pruned", "fine_tuned+dense"])
+@pytest.mark.parametrize("stage", ["fine_tuned+", "frozen+fine_tuned", "pruned+pruned", "fine_tuned+dense"])
 def test_a_stage_of_unknown_or_repeated_steps_is_named(run_folder, stage):
     rows = fake_rows(methods=("weight",), sparsities=(0.5,), corruptions=())
     with pytest.raises(ValueError, match=rf"line 1: stage is '{re.escape(stage)}'; it must be one of dense, pruned"):
