@@ -210,7 +210,7 @@ def test_one_process_agrees_with_itself_and_waits_for_nobody():
 
 
 def test_errors_that_are_no_loss_pass_through_a_step(monkeypatch):
-    monkeypatch.setattr(distributed, "barrier", lambda step: None)
+    monkeypatch.setattr(processes, "barrier", lambda step: None)
     with pytest.raises(ValueError, match="too small"), processes.lockstep("fog 1", 2):
         raise ValueError("too small")
     loss = pytest.raises(processes.LostProcessError, match="stops at fog 1: another process")
