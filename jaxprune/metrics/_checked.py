@@ -127,7 +127,10 @@ def _fit_together(arrays: dict[str, Any]) -> bool:
     )
     return (
         (len(rows) <= 1 or not {"weights", "logits"} & arrays.keys())
-        and all(values.ndim == 2 and values.shape[1] > 1 for values in matrices)
+        and all(
+            values.ndim == 2 and values.shape[1] > 1 and jnp.issubdtype(values.dtype, np.floating)
+            for values in matrices
+        )
         and all(values.ndim == 1 for values in vectors)
         and all(jnp.issubdtype(values.dtype, np.integer) for values in classes)
         and not any(jnp.issubdtype(values.dtype, np.complexfloating) for values in arrays.values())

@@ -59,7 +59,7 @@ def test_wrong_images_and_wrong_files_are_refused(tmp_path):
         models.load_stablehlo(tmp_path / "absent")
 
 
-class Unsized(nnx.Module):
+class OfOneSize(nnx.Module):
     def __init__(self):
         self.head = nnx.Linear(4 * 4 * 3, 5, rngs=nnx.Rngs(0))
 
@@ -67,11 +67,20 @@ class Unsized(nnx.Module):
         return self.head(x.reshape(x.shape[0], -1))
 
 
+class OfAnySize(nnx.Module):
+    def __init__(self):
+        self.head = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return self.head(x.mean(axis=(1, 2)))
+
+
 def test_the_image_size_must_be_known_and_possible(tmp_path):
-    unsized = models.from_nnx(Unsized(), mean=MEAN, std=STD)
+    any_size = models.from_nnx(OfAnySize(), mean=MEAN, std=STD)
     with pytest.raises(ValueError, match="does not state its image_size; give image_size="):
-        models.export_stablehlo(tmp_path / "net", unsized)
+        models.export_stablehlo(tmp_path / "net", any_size)
+    one_size = models.from_nnx(OfOneSize(), mean=MEAN, std=STD)
     with pytest.raises(ValueError, match="cannot be exported for images of 8 x 8 pixels"):
-        models.export_stablehlo(tmp_path / "net", unsized, image_size=8)
-    models.export_stablehlo(tmp_path / "net", unsized, image_size=4)
+        models.export_stablehlo(tmp_path / "net", one_size, image_size=8)
+    models.export_stablehlo(tmp_path / "net", one_size)
     assert models.load_stablehlo(tmp_path / "net")(images(2, size=4)).shape == (2, 5)

@@ -27,7 +27,7 @@ def test_parameter_counts_equal_the_published_ones(name, num_classes, stem, expe
 
 
 def test_an_unknown_stem_is_refused():
-    with pytest.raises(ValueError, match="unknown stem 'tiny'; known: cifar, imagenet"):
+    with pytest.raises(ValueError, match="unknown stem 'tiny'; known: cifar, cifar_max_pool, imagenet"):
         models.abstract_state("resnet18", num_classes=10, stem="tiny")
 
 
