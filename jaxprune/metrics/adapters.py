@@ -39,13 +39,12 @@ def clu_metric(accumulator: Any, **options: Any) -> type:
     `weights=`) are those of `nnx_metric`. Across devices a collection gathers and reduces by itself:
     `gather_from_model_output(axis_name="batch", ...)`.
 
-        @flax.struct.dataclass
-        class Metrics(clu.metrics.Collection):
-            accuracy: clu.metrics.Accuracy
-            error: metrics.clu_metric(metrics.CalibrationBins.empty(num_bins=15))
-
     Raises `ImportError` without clu.
 
+    >>> @flax.struct.dataclass  # doctest: +SKIP
+    ... class Metrics(clu.metrics.Collection):
+    ...     accuracy: clu.metrics.Accuracy
+    ...     error: metrics.clu_metric(metrics.CalibrationBins.empty(num_bins=15))
     >>> Error = clu_metric(CalibrationBins)  # doctest: +SKIP
     >>> Error.from_model_output(logits=logits, labels=labels).compute()  # doctest: +SKIP
     """

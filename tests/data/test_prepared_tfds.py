@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxprune import data, doctor
+from jaxprune import data
+from jaxprune.cli import installation
 from tests.data.prepared import PACKAGE, make_images, records_of, write_tfds
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -280,7 +281,7 @@ def test_another_format_is_converted_not_downloaded_again(prepared):
     (prepared / "dataset_info.json").write_text(json.dumps(both))
     assert load(prepared).labels.tolist() == LABELS
     (found,) = (
-        each for each in doctor.examine(data_dir=prepared.parent.parent) if each.subject == "prepared data sets"
+        each for each in installation.examine(data_dir=prepared.parent.parent) if each.subject == "prepared data sets"
     )
     assert found.found.startswith("cifar10 1.0.0 in")
 
@@ -290,5 +291,5 @@ def test_folders_with_brackets_in_their_names_are_no_patterns(tmp_path):
     records = records_of(make_images(0, 3), label=LABELS)
     write_tfds(root, "cifar10", {"test": copy.deepcopy(records)}, {"label": CLASSES})
     assert data.load("cifar10", split="test", data_dir=root, verify=False).labels.tolist() == LABELS
-    (found,) = (each for each in doctor.examine(data_dir=str(root)) if each.subject == "prepared data sets")
+    (found,) = (each for each in installation.examine(data_dir=str(root)) if each.subject == "prepared data sets")
     assert found.found == f"cifar10 1.0.0 in {root}"

@@ -232,8 +232,10 @@ def test_two_processes_give_the_rows_of_one(finished, tmp_path):
             elif name == "device":
                 assert (value.split()[1], other[name].split()[1]) == ("x2", "x8")
             elif isinstance(value, float):
-                # Sums over two and over eight devices round differently, and training carries that on.
-                np.testing.assert_allclose(value, other[name], rtol=2e-4, atol=2e-5, err_msg=name)
+                # Sums over two and over eight devices round differently, and training carries that on; an image that
+                # crosses the edge of a bin by that moves a calibration error by a part of its 40th.
+                tolerance = 1e-3 if name.startswith("ece_") else 2e-5
+                np.testing.assert_allclose(value, other[name], rtol=2e-4, atol=tolerance, err_msg=name)
             else:
                 assert value == other[name], name
 
@@ -396,6 +398,7 @@ def test_a_few_images_of_a_set_ordered_by_class_are_of_all_classes():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the temperature stopped")  # so little training leaves logits that say nothing
 def test_random_channels_scratch_and_temperature(tmp_path):
     config = dataclasses.replace(
         TINY,
