@@ -232,10 +232,9 @@ def test_two_processes_give_the_rows_of_one(finished, tmp_path):
             elif name == "device":
                 assert (value.split()[1], other[name].split()[1]) == ("x2", "x8")
             elif isinstance(value, float):
-                # Sums over two and over eight devices round differently, and training carries that on; an image that
-                # crosses the edge of a bin by that moves a calibration error by a part of its 40th.
-                tolerance = 1e-3 if name.startswith("ece_") else 2e-5
-                np.testing.assert_allclose(value, other[name], rtol=2e-4, atol=tolerance, err_msg=name)
+                # Processes of one device and of eight round differently, and a second training carries that on.
+                tolerance = 2e-3 if row["stage"] == "fine_tuned" else 5e-5
+                np.testing.assert_allclose(value, other[name], rtol=tolerance, atol=tolerance, err_msg=name)
             else:
                 assert value == other[name], name
 
