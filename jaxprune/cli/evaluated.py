@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import PyTree
 
 from jaxprune import names, pruning
 from jaxprune.checkpoints import Checkpoint
 from jaxprune.results import schema
 from jaxprune.results.versions import SCHEMA_VERSION
+from jaxprune.study.candidates import Candidate, fraction_removed, sizes
+from jaxprune.study.configuration import granularity
 
 STUDY = "evaluation"
 # Names the method of a network that has masks and does not say where from.
@@ -64,8 +64,8 @@ def _network(checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
         method = names.DENSE if masks is None else UNKNOWN_METHOD
     method = pruning.canonical_name(method)
     is_dense = method == names.DENSE
-    achieved = 0.0 if is_dense else _fraction_removed(masks)
-    total = pruning.summarize(classifier, masks, image_size=image_size).total
+    # Where channels were taken out there are no masks to tell.
+    achieved = 0.0 if is_dense else fraction_removed(masks) if jax.tree.leaves(masks) else None
     stage = names.STAGE_DENSE if is_dense else names.STAGE_PRUNED
     if classifier.temperature is not None:
         stage = names.STAGE_SEPARATOR.join((stage, names.STAGE_TEMPERATURE))
@@ -77,28 +77,15 @@ def _network(checkpoint: Checkpoint, image_size: int) -> dict[str, Any]:
         "method": method,
         "granularity": _granularity(method),
         "sparsity": 0.0 if is_dense else float(sparsity) if is_known else achieved or 0.0,
-        "sparsity_achieved": achieved,
-        "num_parameters": total.size,
-        "num_nonzero": total.nonzero,
-        "size_bytes": total.dense_bytes,
-        "multiply_accumulates": total.multiply_accumulates,
-        "multiply_accumulates_nonzero": total.multiply_accumulates_nonzero,
+        **sizes(Candidate(classifier, masks, achieved), image_size),
         "stage": stage,
         **({} if classifier.temperature is None else {"temperature": float(classifier.temperature)}),
     }
 
 
 def _granularity(method: str) -> str:
-    if method == names.DENSE:
-        return names.GRANULARITY_NONE
-    return pruning.METHODS[method].granularity if method in pruning.METHODS else names.GRANULARITY_WEIGHTS
-
-
-def _fraction_removed(masks: PyTree | None) -> float | None:
-    """Returns the fraction of the masked entries that are 0; None without masks, where channels were taken out."""
-    leaves = jax.tree.leaves(masks)
-    size = sum(leaf.size for leaf in leaves)
-    return round(1 - sum(int(np.sum(leaf)) for leaf in leaves) / size, 6) if size else None
+    is_known = method in (names.DENSE, *pruning.METHODS)
+    return granularity(method) if is_known else names.GRANULARITY_WEIGHTS
 
 
 def _arms(

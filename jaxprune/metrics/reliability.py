@@ -46,8 +46,7 @@ def reliability_diagram(
     """Returns a `ReliabilityDiagram`, what `metrics.plots.reliability_diagram` draws.
 
     The edges of equal-mass bins are the smallest and the largest confidence in each; ties are shared between bins as in
-    `expected_calibration_error`. `CalibrationBins` stream the
-    equal-width one: `reliability_of(bins)`.
+    `expected_calibration_error`. `CalibrationBins` stream the equal-width one: `reliability_of(bins)`.
 
     >>> diagram = reliability_diagram(jnp.array([[0.75, 0.25], [0.5, 0.5]]), jnp.array([0, 1]), num_bins=4)
     >>> diagram.count.tolist(), diagram.confidence.tolist(), diagram.accuracy.tolist()

@@ -59,9 +59,8 @@ def compact(classifier: Any, masks: Masks | None) -> Any:
         params=_filled(template.params, classifier.params, kept_entries),
         batch_stats=_filled(template.batch_stats, classifier.batch_stats, kept_entries),
     )
-    if (
-        getattr(classifier, "rebuild", None) is None
-    ):  # a module of the caller's, whose declaration no test of ours holds
+    # A module of the caller's: no test of ours holds what it declares against its logits.
+    if getattr(classifier, "rebuild", None) is None:
         _check_logits(classifier.replace(params=mask_params(classifier.params, masks)), small)
     return small
 

@@ -14,7 +14,7 @@ ARM = ["dataset", "arm"]
 VARIANT = [*ARM, "method", "stage", "sparsity"]
 NETWORK = [*VARIANT, "seed"]
 TEST_SET = ["corruption", "severity"]
-MEASURES = ["accuracy", "ece_equal_width_10", "ece_equal_mass_10", "negative_log_likelihood", "brier_score"]
+MEASURES = [names.ACCURACY, names.CALIBRATION_ERROR, "ece_equal_mass_10", names.LOG_LOSS, names.BRIER_SCORE]
 SIZES = ["sparsity_achieved", "num_parameters", "num_nonzero", "multiply_accumulates"]
 
 # The dense network comes first and the random controls last, whatever the methods between them are called.

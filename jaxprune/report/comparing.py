@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from jaxprune import metrics
+from jaxprune import metrics, names
 from jaxprune.report import bootstrap
 from jaxprune.results import outputs
 from jaxprune.results.outputs import Outputs
 
-ACCURACY, ECE, LOG_LOSS, BRIER = "accuracy", "ece_equal_width_10", "negative_log_likelihood", "brier_score"
+ACCURACY, ECE, LOG_LOSS, BRIER = names.ACCURACY, names.CALIBRATION_ERROR, names.LOG_LOSS, names.BRIER_SCORE
 MEASURES = (ACCURACY, ECE, LOG_LOSS, BRIER)
 CORRUPTED_MEAN = "mean over corruptions"
 HEADINGS = ("test set", "measure", "first", "second", "difference", "95 % interval", "p (Holm)", "")

@@ -15,7 +15,7 @@ from jaxprune.report import aggregates, bootstrap
 from jaxprune.report.bootstrap import IntervalEstimate, Statistic
 from jaxprune.results import outputs
 
-ACCURACY, ECE = "accuracy", "ece_equal_width_10"
+ACCURACY, ECE = names.ACCURACY, names.CALIBRATION_ERROR
 MEASURES = (ACCURACY, ECE)
 
 # By how much an accuracy is moved to see how a statistic follows.

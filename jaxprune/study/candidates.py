@@ -23,11 +23,14 @@ _CRITERION_IMAGES = 256
 
 
 class Candidate(NamedTuple):
-    """A network as it is evaluated; `sparsity_achieved` is the fraction of weights or channels that its method took."""
+    """A network as it is evaluated.
+
+    `sparsity_achieved` is the fraction of weights or channels that its method took, None where that is not known.
+    """
 
     classifier: models.Classifier
     masks: Any
-    sparsity_achieved: float
+    sparsity_achieved: float | None
 
 
 def pruned(network: Network, arm: ArmConfig, dense: models.Classifier, train: Dataset) -> Candidate:
@@ -47,8 +50,8 @@ def pruned(network: Network, arm: ArmConfig, dense: models.Classifier, train: Da
         options |= {"images": batch.images, "labels": batch.labels}
     sparse, masks = pruning.prune(dense, **options)
     if row.removes_channels:
-        return Candidate(pruning.compact(sparse, masks), None, _fraction_removed(masks, only="scale"))
-    return Candidate(sparse, masks, _fraction_removed(masks))
+        return Candidate(pruning.compact(sparse, masks), None, fraction_removed(masks, only="scale"))
+    return Candidate(sparse, masks, fraction_removed(masks))
 
 
 def before_fine_tuning(unit: Unit, network: Network, trained: Trained, train: Dataset) -> Candidate:
@@ -59,13 +62,13 @@ def before_fine_tuning(unit: Unit, network: Network, trained: Trained, train: Da
     """
     if network.masks_move:
         classifier, masks, _ = trained(network, names.STAGE_PRUNED)
-        return Candidate(classifier, masks, _fraction_removed(masks))
+        return Candidate(classifier, masks, fraction_removed(masks))
     dense = trained(unit.networks[0], names.STAGE_DENSE).classifier
     if granularity(network.method) != names.GRANULARITY_WEIGHTS:
         return pruned(network, unit.arm, dense, train)
     masks = trained(network, names.STAGE_FINE_TUNED).masks
     classifier = dense.replace(params=pruning.mask_params(dense.params, masks))
-    return Candidate(classifier, masks, _fraction_removed(masks))
+    return Candidate(classifier, masks, fraction_removed(masks))
 
 
 def from_scratch(network: Network, model: ModelConfig, start: Candidate) -> models.Classifier:
@@ -108,7 +111,7 @@ def sizes(candidate: Candidate, image_size: int) -> dict:
     }
 
 
-def _fraction_removed(masks, *, only: str | None = None) -> float:
+def fraction_removed(masks, *, only: str | None = None) -> float:
     """Returns the fraction of masked entries that are 0; with `only`, over the leaves of that name.
 
     Masked BatchNorm scales stand for the channels of the layers that a structured method chose.

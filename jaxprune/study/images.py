@@ -78,11 +78,7 @@ def _of_most_pruned(of_method: Sequence[rows.Row], baseline: dict[int, outputs.O
 
 def _by_interest(dense: Sequence[outputs.Outputs], pruned: Sequence[outputs.Outputs]) -> list[int]:
     """Returns the places of the images whose modal predictions differ, those first that the dense ones have right."""
-    num_classes = 1 + max(int(each.prediction.max()) for each in (*dense, *pruned))
-    before, after = (
-        np.asarray(metrics.modal_prediction(np.stack([each.prediction for each in both]), num_classes=num_classes))
-        for both in (dense, pruned)
-    )
+    before, after = (metrics.modal_prediction(np.stack([each.prediction for each in both])) for both in (dense, pruned))
     places = np.flatnonzero(before != after)
     is_wrong = before[places] != dense[0].labels[places]
     return places[np.argsort(is_wrong, kind="stable")].tolist()
