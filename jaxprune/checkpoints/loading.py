@@ -27,10 +27,14 @@ def load(path, model: str | None = None, **hints) -> Checkpoint:
         return folder.load(path)
     if path.suffix == ".safetensors":
         return safetensors_file.load_safetensors(path)
-    missing = [
-        name for name, value in {"model": model, "num_classes": hints.get("num_classes")}.items() if value is None
-    ]
-    if path.exists() and missing:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no checkpoint at {path}; give a folder that checkpoints.save wrote, a .safetensors file, or a PyTorch "
+            ".pt or .pth file"
+        )
+    needed = {"model": model, "num_classes": hints.get("num_classes")}
+    missing = [name for name, value in needed.items() if value is None]
+    if missing:
         raise ValueError(
             f"{path} does not say which network it holds; give {' and '.join(missing)}, the model as one of "
             f"{', '.join(models.MODELS)}"

@@ -101,3 +101,13 @@ def test_a_module_that_cannot_be_rebuilt_is_refused(tmp_path):
     net = models.from_nnx(linear, mean=0.0, std=1.0, **how)
     with pytest.raises(ValueError, match="can hold the models resnet8, .*not 'Linear'"):
         checkpoints.save(tmp_path / "net", net)
+
+
+def test_what_is_missing_and_what_a_file_does_not_say_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent\.pt; give a folder .* or a PyTorch"):
+        checkpoints.load(tmp_path / "absent.pt")
+    (tmp_path / "weights.pt").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="which network it holds; give model and num_classes, the model"):
+        checkpoints.load(tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="give num_classes, the model as one of resnet8"):
+        checkpoints.load(tmp_path / "weights.pt", "resnet8")
