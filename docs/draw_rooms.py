@@ -4,11 +4,13 @@ import ast
 import pathlib
 
 import matplotlib.pyplot as plt
+from matplotlib.patches import FancyArrowPatch
 
 ROOT = pathlib.Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "images" / "rooms.svg"
 # Leaves that every room may import are no news; drawing their arrows would hide the others.
 SHARED = ("files", "names", "randomness")
+_BEND = -1.0  # of a line around a room, over its length
 _INK, _PAPER, _LINE = "#1b1f24", "#eef3f8", "#8a94a0"
 
 
@@ -72,10 +74,13 @@ def draw() -> None:
     for room, (x, y) in places.items():
         axes.text(x, y, room, ha="center", va="center", bbox=box, color=_INK, fontsize=11)
     for start, end in sorted(arrows()):
-        # Upper and lower end; the boxes cover what is behind them.
-        axes.plot(
-            *zip(places[start], places[end], strict=True), color=_LINE, lw=1, gid=f"{start}_imports_{end}", zorder=0
-        )
+        upper, lower = places[start], places[end]
+        # A straight line down past a room between the two would seem to be that room's.
+        is_hidden = any(each[0] == upper[0] == lower[0] and lower[1] < each[1] < upper[1] for each in places.values())
+        bend = f"arc3,rad={_BEND if is_hidden else 0}"
+        line = FancyArrowPatch(upper, lower, arrowstyle="-", connectionstyle=bend, color=_LINE, zorder=0)
+        line.set_gid(f"{start}_imports_{end}")
+        axes.add_patch(line)
     axes.set(xlim=(0, widest), ylim=(-0.7, len(rows) + 0.5))
     axes.text(widest / 2, -0.55, "every room may import these", ha="center", color=_INK, fontsize=9)
     axes.axis("off")
