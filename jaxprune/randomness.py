@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 
 THREEFRY = "threefry2x32"
 _THREEFRY_WORDS = 2
-_LARGEST_SEED = 2**32 - 1
+LARGEST_SEED = 2**32 - 1
 # The words of an old-style key of threefry, and of rbg.
 _RAW_KEY_WORDS = (2, 4)
 
@@ -76,7 +76,7 @@ def seed_key(seed: int) -> Key[Array, ""]:
       ValueError: a seed outside 0 ... 2^32 - 1: JAX would take 2^32 for 0, and cannot take 2^70; TypeError: no integer.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"seed is {seed!r}; give an integer in 0 ... {_LARGEST_SEED}")
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise ValueError(f"seed is {seed}; give an integer in 0 ... {_LARGEST_SEED}, each of which is another seed")
+        raise TypeError(f"seed is {seed!r}; give an integer in 0 ... {LARGEST_SEED}")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"seed is {seed}; give an integer in 0 ... {LARGEST_SEED}, each of which is another seed")
     return jax.random.key(int(seed), impl=THREEFRY)

@@ -3,10 +3,9 @@
 import dataclasses
 import sys
 
-import jax
 import numpy as np
 
-from jaxprune import data, evaluation, files
+from jaxprune import data, evaluation, files, randomness
 from jaxprune.cli import options
 from jaxprune.cli.progress import count_test_sets, progress_bar
 from jaxprune.corruptions import COMMON_CORRUPTIONS, CORRUPTIONS, FrostTextures
@@ -51,7 +50,7 @@ def main(arguments: list[str]) -> None:
     parsed = options.parse(Corrupt, "corrupt", arguments)
     if (parsed.out is None) == (parsed.preview is None):
         raise ValueError("jaxprune corrupt needs either --out DIR (write images) or --preview FILE.png (draw one)")
-    is_preview = parsed.preview is not None
+    is_preview, key = parsed.preview is not None, randomness.seed_key(parsed.seed)
     if is_preview:
         where = files.named(parsed.preview, what="gallery")
     else:
@@ -66,7 +65,7 @@ def main(arguments: list[str]) -> None:
         "frost_textures": FrostTextures.from_name(parsed.frost_textures),
     }
     if is_preview:
-        corrupted_sets.draw_gallery(jax.random.key(parsed.seed), _image(parsed), where, **how)
+        corrupted_sets.draw_gallery(key, _image(parsed), where, **how)
         sys.stdout.write(f"preview: {where}\n")
         return
     dataset = _load(parsed, parsed.limit)

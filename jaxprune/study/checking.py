@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxprune import data, evaluation, models, pruning
+from jaxprune import data, evaluation, models, pruning, randomness
 from jaxprune.study.configuration import (
     ArmConfig,
     DataConfig,
@@ -21,7 +21,6 @@ from jaxprune.training.options import Options, is_count, is_number
 
 _ARM_NAME = r"[\w.-]+"  # part of file names
 _COLOURS = "RGB"
-_SEEDS = 2**32  # JAX takes seeds modulo this
 _PARTS = {
     "data": DataConfig,
     "model": ModelConfig,
@@ -53,7 +52,7 @@ def _is_limit(value: Any) -> bool:
 
 
 def _is_seed(value: Any) -> bool:
-    return is_count(value) and value < _SEEDS
+    return is_count(value) and value <= randomness.LARGEST_SEED
 
 
 _LIMIT = (_is_limit, "a whole number >= 1, or None for all")

@@ -49,6 +49,10 @@ BAD_INPUT = {
         "no prepared 'cifar10' in /nonexistent",
     ),
     "nothing to corrupt": (["corrupt", "--dataset", "digits"], "needs either --out DIR"),
+    "a seed that is another": (
+        ["corrupt", "--preview", "x.png", "--seed", "4294967296"],
+        "seed is 4294967296; give an integer in 0 ... 4294967295",
+    ),
     "no such image": (
         ["corrupt", "--preview", "x.png", "--index", "500"],
         "--index 500 is not in the test split of digits",
